@@ -1,0 +1,48 @@
+# One virtual environment with everything in one working resolution; the two commands of the README are demo and test.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+# kanmlip runs one thread a run by default; this keeps libraries that do not ask us from taking more.
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: install demo test lint data tables bench gpu-check clean
+
+install: $(STAMP)
+
+# mace-torch pins e3nn==0.4.4 although it works unchanged on 0.6 (tests/models/test_mace.py), so it comes last and alone.
+$(STAMP): pyproject.toml scripts/constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "kanmlip needs Python 3.11 or newer; run: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11"; exit 2; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=24"
+	$(BIN)/python -m pip install --quiet -c scripts/constraints.txt torch
+	$(BIN)/python -m pip install --quiet -c scripts/constraints.txt -e ".[nequip,mace-light,sweep,dev]"
+	$(BIN)/python -m pip install --quiet --no-deps "mace-torch==0.3.16"
+	@touch $@
+
+demo: install
+	$(BIN)/python scripts/demo.py
+
+test: install
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+data: install
+	$(BIN)/kanmlip-data list
+
+tables: install
+	$(BIN)/kanmlip-tables
+
+bench: install
+	$(BIN)/python scripts/step_ratios.py
+
+gpu-check: install
+	$(BIN)/python scripts/gpu_check.py
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info

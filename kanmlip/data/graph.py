@@ -1,0 +1,79 @@
+"""The one batch type that every model, trainer and benchmark shares: periodic structures as a graph with labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+INTEGER_FIELDS = ("atomic_numbers", "edge_index", "edge_cell_shift", "batch", "num_atoms", "num_edges", "frame")
+FLOAT_FIELDS = ("positions", "cell")
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A batch of S structures with N atoms and E directed edges in all.
+
+    The vector of edge e = (i, j) is ``positions[j] - positions[i] + edge_cell_shift[e] @ cell[batch[i]]``, with
+    ``i = edge_index[0, e]`` the centre and ``j = edge_index[1, e]`` its neighbour. Every pair appears in both directions.
+
+    Attributes:
+        positions: [N, 3], Å.
+        atomic_numbers: [N], int64.
+        cell: [S, 3, 3], rows are lattice vectors, Å (zero rows along open directions are filled by the neighbour list).
+        pbc: [S, 3], bool.
+        edge_index: [2, E], int64.
+        edge_cell_shift: [E, 3], int64, whole lattice vectors.
+        batch: [N], int64, the structure of each atom.
+        num_atoms: [S], int64.
+        num_edges: [S], int64.
+        frame: [S], int64, the frame's index in its source, for error messages and predictions.
+        labels: ``energy`` [S] eV, ``forces`` [N, 3] eV/Å, ``stress`` [S, 3, 3] eV/Å³ (ASE's sign); absent ones are left out.
+    """
+
+    positions: Tensor
+    atomic_numbers: Tensor
+    cell: Tensor
+    pbc: Tensor
+    edge_index: Tensor
+    edge_cell_shift: Tensor
+    batch: Tensor
+    num_atoms: Tensor
+    num_edges: Tensor
+    frame: Tensor
+    labels: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def num_structures(self) -> int:
+        """S."""
+        return int(self.num_atoms.shape[0])
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Graph:
+        """Move every tensor to ``device`` and cast the floating ones (positions, cell, labels) to ``dtype``."""
+        moved = {name: getattr(self, name).to(device=device) for name in (*INTEGER_FIELDS, "pbc")}
+        moved |= {name: getattr(self, name).to(device=device, dtype=dtype) for name in FLOAT_FIELDS}
+        labels = {name: label.to(device=device, dtype=dtype) for name, label in self.labels.items()}
+        return replace(self, **moved, labels=labels)
+
+
+def batch_graphs(graphs: Sequence[Graph]) -> Graph:
+    """Join graphs into one batch; only labels that every graph has are kept.
+
+    Args:
+        graphs: At least one graph, all of one dtype and on one device.
+    """
+    atoms_before = torch.cumsum(torch.tensor([0] + [g.positions.shape[0] for g in graphs[:-1]]), 0).tolist()
+    structures_before = torch.cumsum(torch.tensor([0] + [g.num_structures for g in graphs[:-1]]), 0).tolist()
+    joined = {
+        name: torch.cat([getattr(g, name) for g in graphs])
+        for name in ("positions", "atomic_numbers", "cell", "pbc", "edge_cell_shift", "num_atoms", "num_edges", "frame")
+    }
+    common = set.intersection(*(set(g.labels) for g in graphs))
+    return Graph(
+        edge_index=torch.cat([g.edge_index + n for g, n in zip(graphs, atoms_before, strict=True)], dim=1),
+        batch=torch.cat([g.batch + s for g, s in zip(graphs, structures_before, strict=True)]),
+        labels={name: torch.cat([g.labels[name] for g in graphs]) for name in sorted(common)},
+        **joined,
+    )

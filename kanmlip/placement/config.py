@@ -1,0 +1,36 @@
+"""The typed settings of a placement: which MLPs become KANs, and what a KAN head looks like."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from kanmlip.schema import Schema
+
+
+class HeadConfig(Schema):
+    """How a KAN head treats its input and its value at zero.
+
+    Attributes:
+        zero_preserving: Subtract the head's value at zero input, so that f(0) = 0 (needed for smooth energies at the cutoff).
+        norm: ``scale`` divides by a root mean square measured once on training data and frozen; ``layer`` is FastKAN's
+            LayerNorm (jumps at the cutoff, kept for comparison); ``none`` leaves the input as it is.
+        base: Add the SiLU base branch to the basis expansion.
+    """
+
+    zero_preserving: bool = True
+    norm: Literal["scale", "layer", "none"] = "scale"
+    base: bool = True
+
+
+class PlacementConfig(Schema):
+    """Which MLPs of the upstream model are replaced.
+
+    Attributes:
+        name: Placement; each model lists those it has.
+        mace_style: ``residual`` is the authors' KAN(h) + Linear(x) with widths d, d/2, d/4, 1; ``replace`` a pure swap.
+        head: The head's settings.
+    """
+
+    name: str
+    mace_style: Literal["residual", "replace"] = "residual"
+    head: HeadConfig = HeadConfig()

@@ -1,0 +1,54 @@
+"""What takes the place of an MLP: a KAN of given widths in a wrapper with the replaced module's call signature."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, cast
+
+from torch import Tensor, nn
+
+from kanmlip.kan import KAN
+
+
+class Head(Protocol):
+    """A module that stands where an MLP stood and can be set to start where that MLP starts."""
+
+    def calibrate(self, x: Tensor, mean: Tensor, variance: Tensor) -> None:
+        """Freeze the input scale measured on ``x`` [M, ...] and give the outputs the mean and variance [out] of the replaced module's."""
+
+
+@dataclass(frozen=True)
+class Swap:
+    """How one module takes a KAN.
+
+    Attributes:
+        widths: Widths of the KAN, input first.
+        wrap: Puts the KAN into a module with the call signature of the replaced one.
+    """
+
+    widths: tuple[int, ...]
+    wrap: Callable[[KAN], nn.Module]
+
+
+class ScalarKAN(nn.Module):
+    """A KAN in the place of nequip's ``ScalarMLPFunction``: [M, in] → [M, out], with the attribute ``dims`` its readers expect."""
+
+    def __init__(self, kan: KAN) -> None:
+        super().__init__()
+        self.kan = kan
+        self.dims = list(kan.widths)
+        self.is_nonlinear = True
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the KAN to scalars [M, in]."""
+        return cast(Tensor, self.kan(x))
+
+    def calibrate(self, x: Tensor, mean: Tensor, variance: Tensor) -> None:
+        """See :class:`Head`."""
+        self.kan.calibrate(x, mean, variance)
+
+
+def swap_scalar_mlp(module: nn.Module) -> Swap:
+    """A KAN with the widths (``dims``) of a nequip ``ScalarMLPFunction``."""
+    return Swap(tuple(int(width) for width in cast("list[int]", module.dims)), ScalarKAN)

@@ -1,0 +1,125 @@
+"""Swap MLPs for KANs in a built potential, each starting where the MLP it replaces starts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+from typing import Protocol, cast
+
+import torch
+from torch import Tensor, nn
+
+from kanmlip.data.graph import Graph
+from kanmlip.errors import ConfigError, describe_choice
+from kanmlip.kan import KAN, Basis
+from kanmlip.models.base import ModelConfig
+from kanmlip.models.potential import Potential
+from kanmlip.placement.config import PlacementConfig
+from kanmlip.placement.head import Head
+from kanmlip.placement.report import PlacementReport, Replacement
+
+
+class BasisFactory(Protocol):
+    """A named recipe for basis functions."""
+
+    @property
+    def name(self) -> str:
+        """Name in tables and run ids."""
+
+    def build(self) -> Basis:
+        """A fresh basis."""
+
+
+def place(potential: Potential, model: ModelConfig, placement: PlacementConfig, basis: BasisFactory, calibration: Graph) -> PlacementReport:
+    """Replace the MLPs that a placement names, in place.
+
+    Modules are swapped in the order in which the model calls them. Each new head sees its true inputs on ``calibration``
+    (with the heads before it in place), freezes its input scale and takes the mean and variance that the replaced
+    module's outputs had.
+
+    Args:
+        potential: As ``model.build`` returned it.
+        model: Its settings.
+        placement: What to replace, and how.
+        basis: Basis functions of the KANs.
+        calibration: A batch of training structures.
+
+    Returns:
+        Every replaced module with shapes and parameters.
+
+    Raises:
+        ConfigError: If the model has no such placement, or a glob of the model matches nothing.
+    """
+    if placement.name not in model.placements:
+        raise ConfigError(f"model={model.name}: " + describe_choice("placement", placement.name, model.placements))
+    targets = find_targets(potential.upstream, model, model.placements[placement.name])
+    outputs = {path: output for path, _, output in record_calls(potential, targets, calibration)}
+    replaced = []
+    for path, output in outputs.items():
+        module = potential.upstream.get_submodule(path)
+        swap = model.swap(module, targets[path], placement)
+        head = placement.head
+        kan = KAN(swap.widths, basis.build(), base=head.base, zero_preserving=head.zero_preserving, norm=head.norm)
+        like = next(module.parameters())
+        new = swap.wrap(kan).to(device=like.device, dtype=like.dtype)
+        before = count_parameters(module)
+        potential.upstream.set_submodule(path, new)
+        inputs = next(x for called, x, _ in record_calls(potential, [path], calibration) if called == path)
+        flat = output.reshape(-1, output.shape[-1])
+        cast(Head, new).calibrate(inputs, flat.mean(0), flat.var(0))
+        replaced.append(
+            Replacement(path, targets[path], type(module).__name__, swap.widths, tuple(output.shape), before, count_parameters(new))
+        )
+    groups = model.placements[placement.name] or ("output",)
+    heads = find_targets(potential.upstream, model, [group for group in groups if group in model.targets])
+    return PlacementReport(
+        placement=placement.name,
+        basis=basis.name if replaced else None,
+        replaced=tuple(replaced),
+        parameters_total=count_parameters(potential),
+        parameters_head=sum(count_parameters(potential.upstream.get_submodule(path)) for path in heads),
+    )
+
+
+def find_targets(upstream: nn.Module, model: ModelConfig, groups: Iterable[str]) -> dict[str, str]:
+    """Paths in ``upstream`` that the model's globs for ``groups`` match, each with its group.
+
+    Raises:
+        ConfigError: If a glob matches nothing; lists what is there.
+    """
+    # A glob's * stands for one path component, as in a shell: readouts.* must not match readouts.0.linear.
+    paths = [path for path, _ in upstream.named_modules() if path]
+    found: dict[str, str] = {}
+    for group in groups:
+        for glob in model.targets[group]:
+            matches = [path for path in paths if path.count(".") == glob.count(".") and fnmatchcase(path, glob)]
+            if not matches:
+                near = [path for path in paths if path.count(".") <= glob.count(".")]
+                raise ConfigError(f"model={model.name}: no module matches '{glob}' (group {group}); the model has: {', '.join(near)}")
+            found |= dict.fromkeys(matches, group)
+    return found
+
+
+def record_calls(potential: Potential, paths: Iterable[str], batch: Graph) -> list[tuple[str, Tensor, Tensor]]:
+    """Evaluate ``batch`` once and record (path, first input, output) of the modules at ``paths``, in order of their calls."""
+    calls: list[tuple[str, Tensor, Tensor]] = []
+
+    def recorder(path: str) -> torch.utils.hooks.RemovableHandle:
+        def hook(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            calls.append((path, inputs[0].detach(), output.detach()))
+
+        return potential.upstream.get_submodule(path).register_forward_hook(hook)
+
+    handles = [recorder(path) for path in paths]
+    try:
+        with torch.no_grad():
+            potential.energy(batch, batch.positions, batch.cell)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return calls
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Trainable parameters."""
+    return sum(p.numel() for p in module.parameters() if p.requires_grad)

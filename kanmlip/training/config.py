@@ -1,0 +1,86 @@
+"""The typed settings of the one trainer."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from kanmlip.schema import Schema
+
+
+class LossConfig(Schema):
+    """Weights of the loss terms; a term of weight 0 is not computed.
+
+    Attributes:
+        kind: Function of the residuals; ``huber`` has its knee at ``huber_delta`` in the unit of each residual.
+        energy: Weight of the energy per atom, residual in eV/atom.
+        forces: Weight of the force components, residual in eV/Å.
+        stress: Weight of the stress components, residual in eV/Å³.
+        huber_delta: Knee of the Huber loss.
+    """
+
+    kind: Literal["mse", "mae", "huber"] = "mse"
+    energy: float = Field(1.0, ge=0)
+    forces: float = Field(1.0, ge=0)
+    stress: float = Field(0.0, ge=0)
+    huber_delta: float = Field(0.01, gt=0)
+
+
+class OptimizerConfig(Schema):
+    """``adam`` or ``adamw`` (decoupled weight decay), with torch's other defaults."""
+
+    name: Literal["adam", "adamw"] = "adam"
+    lr: float = Field(0.005, gt=0)
+    weight_decay: float = Field(0.0, ge=0)
+    amsgrad: bool = False
+
+
+class ScheduleConfig(Schema):
+    """Learning-rate schedule, stepped once an epoch.
+
+    Attributes:
+        name: ``plateau`` (ReduceLROnPlateau on the monitored validation metric), ``cosine`` (to ``min_lr`` at ``max_epochs``), ``constant``.
+        factor: Plateau's factor.
+        patience: Plateau's patience in epochs.
+        min_lr: Floor.
+    """
+
+    name: Literal["plateau", "cosine", "constant"] = "plateau"
+    factor: float = Field(0.5, gt=0, lt=1)
+    patience: int = Field(10, ge=0)
+    min_lr: float = Field(1e-6, ge=0)
+
+
+class EarlyStoppingConfig(Schema):
+    """Stop when the monitored metric has not improved for ``patience`` epochs; ``patience=null`` never stops."""
+
+    patience: int | None = Field(None, ge=1)
+    min_delta: float = Field(0.0, ge=0)
+
+
+class TrainerConfig(Schema):
+    """Everything of the training loop that can change a result, and the few switches that cannot.
+
+    ``RUNTIME_FIELDS`` do not enter the run's hash: they say where and how visibly a run is made, not what it computes.
+    """
+
+    max_epochs: int = Field(100, ge=1)
+    batch_size: int = Field(5, ge=1)
+    eval_batch_size: int = Field(10, ge=1)
+    loss: LossConfig = LossConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    early_stopping: EarlyStoppingConfig = EarlyStoppingConfig()
+    ema_decay: float | None = Field(0.99, gt=0, lt=1)
+    gradient_clip: float | None = Field(10.0, gt=0)
+    monitor: str = "val/force_mae_eV_per_A"
+    precision: Literal["float32", "float64"] = "float32"
+    tf32: bool = False
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int | None = Field(1, ge=1)
+    progress_bar: bool = True
+    checkpoint_every_epochs: int = Field(1, ge=1)
+
+
+RUNTIME_FIELDS = frozenset({"device", "threads", "progress_bar", "checkpoint_every_epochs", "eval_batch_size"})
