@@ -51,8 +51,10 @@ class MACEPotential(Potential):
         vectors come from moving each vector wholly into ``shifts``.
         """
         sender, receiver = graph.edge_index
-        shifts = torch.bmm(graph.edge_cell_shift.to(cell.dtype).unsqueeze(1), cell[graph.batch[sender]]).squeeze(1)
-        vectors = (positions[receiver] - positions[sender] + shifts).to(self.network_dtype)
+        # index_select rather than [...]: its gradient is an index_add, which is several times faster than index_put.
+        cell_of_edge = cell.index_select(0, graph.batch.index_select(0, sender))
+        shifts = torch.bmm(graph.edge_cell_shift.to(cell.dtype).unsqueeze(1), cell_of_edge).squeeze(1)
+        vectors = (positions.index_select(0, receiver) - positions.index_select(0, sender) + shifts).to(self.network_dtype)
         return {
             "positions": torch.zeros_like(positions, dtype=self.network_dtype),
             "shifts": vectors,

@@ -56,7 +56,7 @@ class Potential(nn.Module, ABC):
             if compute_stress:
                 strain = torch.zeros_like(cell, requires_grad=True)
                 deformation = 0.5 * (strain + strain.transpose(1, 2)) + torch.eye(3, dtype=cell.dtype, device=cell.device)
-                strained = torch.bmm(positions.unsqueeze(1), deformation[graph.batch]).squeeze(1)
+                strained = torch.bmm(positions.unsqueeze(1), deformation.index_select(0, graph.batch)).squeeze(1)
                 cell = torch.bmm(cell, deformation)
                 variables.append(strain)
             energy = self.energy(graph, strained, cell)

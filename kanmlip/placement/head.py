@@ -12,10 +12,10 @@ from kanmlip.kan import KAN
 
 
 class Head(Protocol):
-    """A module that stands where an MLP stood and can be set to start where that MLP starts."""
+    """A module that stands where an MLP stood and starts as the function that MLP is."""
 
-    def calibrate(self, x: Tensor, mean: Tensor, variance: Tensor) -> None:
-        """Freeze the input scale measured on ``x`` [M, ...] and give the outputs the mean and variance [out] of the replaced module's."""
+    def imitate(self, x: Tensor, y: Tensor) -> None:
+        """Freeze the input scale measured on ``x`` [M, ...] and fit the weights to the replaced module's outputs ``y`` [M, out]."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,9 @@ class ScalarKAN(nn.Module):
         """Apply the KAN to scalars [M, in]."""
         return cast(Tensor, self.kan(x))
 
-    def calibrate(self, x: Tensor, mean: Tensor, variance: Tensor) -> None:
+    def imitate(self, x: Tensor, y: Tensor) -> None:
         """See :class:`Head`."""
-        self.kan.calibrate(x, mean, variance)
+        self.kan.imitate(x, y)
 
 
 def swap_scalar_mlp(module: nn.Module) -> Swap:

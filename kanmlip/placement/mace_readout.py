@@ -23,9 +23,9 @@ class ReplacedReadout(nn.Module):
         """Site energies [N, 1] of node features [N, irreps], scalars first; ``heads`` is part of MACE's signature only."""
         return cast(Tensor, self.kan(x[:, : self.num_scalars]))
 
-    def calibrate(self, x: Tensor, mean: Tensor, variance: Tensor) -> None:
+    def imitate(self, x: Tensor, y: Tensor) -> None:
         """See :class:`kanmlip.placement.head.Head`."""
-        self.kan.calibrate(x[:, : self.num_scalars], mean, variance)
+        self.kan.imitate(x[:, : self.num_scalars], y)
 
 
 class ResidualReadout(nn.Module):
@@ -47,25 +47,16 @@ class ResidualReadout(nn.Module):
         """Site energies [N, 1] of node features [N, irreps], scalars first; ``heads`` is part of MACE's signature only."""
         return cast(Tensor, self.kan(self.embed(x)) + self.linear(x))
 
-    def calibrate(self, x: Tensor, mean: Tensor, variance: Tensor) -> None:
-        """See :class:`kanmlip.placement.head.Head`: the linear map and the KAN start with half of the variance each.
+    def imitate(self, x: Tensor, y: Tensor) -> None:
+        """See :class:`kanmlip.placement.head.Head`.
 
-        They are correlated, so the KAN's half is found from the quadratic for the variance of the sum.
+        The linear map carries what it can (in earlier layers it is the whole of the replaced readout, and stays as it was),
+        and the KAN imitates the rest.
         """
         with torch.no_grad():
-            linear = self.linear(x)
-            factor = (0.5 * variance / linear.var(0).clamp_min(torch.finfo(x.dtype).tiny)).sqrt()
-            for weight in self.linear.parameters():
-                weight.mul_(factor.mean())
-            linear = self.linear(x)
-            h = self.embed(x)
-            half = 0.5 * variance
-            self.kan.calibrate(h, mean - linear.mean(0), half)
-            kan = self.kan(h)
-            covariance = ((kan - kan.mean(0)) * (linear - linear.mean(0))).mean(0)
-            share = -covariance + (covariance.square() + kan.var(0) * (variance - linear.var(0)).clamp_min(0)).sqrt()
-            share = share / kan.var(0).clamp_min(torch.finfo(x.dtype).tiny)
-            self.kan.calibrate(h, mean - linear.mean(0), half * share.square())
+            if isinstance(self.linear, ScalarLinear):
+                self.linear.fit(x, y)
+            self.kan.imitate(self.embed(x), y - self.linear(x))
 
 
 class ScalarLinear(nn.Module):
@@ -79,6 +70,14 @@ class ScalarLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map node features [N, irreps], scalars first."""
         return torch.nn.functional.linear(x[:, : self.num_scalars], self.weight) / self.num_scalars**0.5
+
+    @torch.no_grad()
+    def fit(self, x: Tensor, y: Tensor) -> None:
+        """Set the weights to the ridge regression of ``y`` [N, out] on the scalars of ``x``."""
+        scalars = x[:, : self.num_scalars].double() / self.num_scalars**0.5
+        gram = scalars.T @ scalars
+        gram.diagonal().add_(1e-3 * gram.diagonal().mean().clamp_min(torch.finfo(gram.dtype).tiny))
+        self.weight.copy_(torch.linalg.solve(gram, scalars.T @ y.double()).T)
 
 
 def swap_readout(module: nn.Module, width: int, style: Literal["residual", "replace"]) -> Swap:

@@ -1,4 +1,4 @@
-"""Swap MLPs for KANs in a built potential, each starting where the MLP it replaces starts."""
+"""Swap MLPs for KANs in a built potential, each starting as the function that it replaces."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def place(potential: Potential, model: ModelConfig, placement: PlacementConfig, 
     """Replace the MLPs that a placement names, in place.
 
     Modules are swapped in the order in which the model calls them. Each new head sees its true inputs on ``calibration``
-    (with the heads before it in place), freezes its input scale and takes the mean and variance that the replaced
-    module's outputs had.
+    (with the heads before it in place), freezes its input scale and is fitted to what the replaced module computed there.
+    A swapped model therefore starts as nearly the same function as the model with MLPs of the same seed.
 
     Args:
         potential: As ``model.build`` returned it.
@@ -65,8 +65,7 @@ def place(potential: Potential, model: ModelConfig, placement: PlacementConfig, 
         before = count_parameters(module)
         potential.upstream.set_submodule(path, new)
         inputs = next(x for called, x, _ in record_calls(potential, [path], calibration) if called == path)
-        flat = output.reshape(-1, output.shape[-1])
-        cast(Head, new).calibrate(inputs, flat.mean(0), flat.var(0))
+        cast(Head, new).imitate(inputs, output)
         replaced.append(
             Replacement(path, targets[path], type(module).__name__, swap.widths, tuple(output.shape), before, count_parameters(new))
         )

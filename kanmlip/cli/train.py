@@ -1,0 +1,109 @@
+"""``kanmlip-train``: a Hydra application that validates every run before it starts any."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import hydra
+from hydra._internal.utils import get_args_parser
+
+from kanmlip.errors import ConfigError, KanmlipError
+from kanmlip.experiment.folders import conf_dir, results_root, run_folder, sweep_path
+from kanmlip.experiment.job import run_job
+
+if TYPE_CHECKING:
+    from kanmlip.experiment.composition import Sources
+
+
+def main() -> None:
+    """Entry point. Exit codes: 0 all runs done, 1 a run failed, 2 wrong input and nothing started, 130 interrupted and resumable."""
+    try:
+        sys.exit(command())
+    except KanmlipError as error:
+        sys.stderr.write(f"kanmlip-train: {error}\n")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def command() -> int:
+    """Do what ``sys.argv``, which Hydra reads too, says.
+
+    Raises:
+        KanmlipError: If the configuration is wrong; nothing was started then.
+    """
+    # conf/config.yaml puts Hydra's own files there too.
+    os.environ["KANMLIP_RESULTS"] = str(results_root())
+    parsed = get_args_parser().parse_intermixed_args()
+    sys.argv[1:] = _flags_first(sys.argv[1:], parsed.overrides)
+    app = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(run_job)
+    if parsed.help or parsed.hydra_help or parsed.shell_completion or parsed.info is not None:
+        app()
+        return 0
+    from kanmlip.experiment.plan import make_plan
+
+    plan = make_plan(parsed.overrides, parsed.multirun, _sources(parsed))
+    if parsed.cfg is not None:
+        app()
+        return 0
+    from kanmlip.experiment.stop import GO_ON, stop_requested, stoppable
+    from kanmlip.experiment.summary import exit_code, format_summary, outcomes, write_summary
+
+    timestamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S") + f"-{os.getpid()}"
+    # Only a sweep's launcher has processes of its own, which a file must reach.
+    stop_file = sweep_path(timestamp).with_suffix(".stop") if plan.multirun else None
+    with stoppable(stop_file):
+        app()
+        stopped = stop_requested() != GO_ON
+    if plan.jobs is None:
+        return 130 if stopped else 0
+    rows = outcomes(plan.jobs)
+    if plan.multirun:
+        write_summary(sweep_path(timestamp), rows, sys.argv[1:])
+        print(f"\n{format_summary(rows)}", flush=True)
+        return exit_code(rows, stopped)
+    return _report_single(plan.jobs[0].run_id, stopped)
+
+
+def _flags_first(arguments: list[str], overrides: list[str]) -> list[str]:
+    """Hydra reads ``-m a=1`` but not ``a=1 -m b=2``."""
+    flags = list(arguments)
+    for override in overrides:
+        flags.remove(override)
+    return [*flags, *overrides]
+
+
+def _report_single(run_id: str, stopped: bool) -> int:
+    from kanmlip.experiment.status import true_status
+
+    status = true_status(run_folder(run_id))
+    if status is not None and status.status == "done":
+        print(f"done: {run_folder(run_id)}", flush=True)
+        return 0
+    if status is None or status.status == "interrupted":
+        sys.stderr.write(f"kanmlip-train: {run_id}: interrupted; the same command resumes it\n")
+        return 130
+    sys.stderr.write(f"kanmlip-train: {run_id}: {status.status}: {status.reason or ''}\n")
+    return 130 if stopped else status.exit_code or 1
+
+
+def _sources(parsed: argparse.Namespace) -> Sources:
+    from kanmlip.experiment.composition import Sources
+
+    # Hydra would look for a relative one beside our source files, where no user means it to be.
+    if parsed.config_path and not Path(parsed.config_path).is_absolute():
+        raise ConfigError(f"--config-path={parsed.config_path} must be an absolute path; to add a folder of your own use --config-dir")
+    return Sources(
+        main=Path(parsed.config_path) if parsed.config_path else conf_dir(),
+        extra=Path(parsed.config_dir) if parsed.config_dir else None,
+        config_name=(parsed.config_name or "config").removesuffix(".yaml"),
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+"""A user's own extended-XYZ files."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from functools import lru_cache
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from kanmlip.data.base import DatasetConfig, Splits
+from kanmlip.data.labels import LabelKeys, extract, require_key
+from kanmlip.data.selection import load_selected
+from kanmlip.data.xyz_file import file_sha256, iterate_frames, parse_frame, read_frames
+from kanmlip.errors import DataError
+
+DEFAULT_KEYS = LabelKeys()
+ALL_LABELS = frozenset({"energy", "forces", "stress"})
+
+
+class ExtXYZ(DatasetConfig):
+    """Training, validation and test structures from files, or from shares of the training file.
+
+    Labels are what the first training frame has under the keys; every other frame must have them too.
+
+    Attributes:
+        train: Path of the training file.
+        val: Path of the validation file, or the share of the training file to hold out.
+        test: Path of the test file, or a share; none without it.
+        energy_key: Name of the total energy, eV.
+        forces_key: Name of the forces, eV/Å.
+        stress_key: Name of the stress, eV/Å³, ASE's sign.
+        virial_key: Name of a virial, eV, to use as -virial/V where there is no stress.
+        split_seed: Seed of the shares.
+    """
+
+    path_fields: ClassVar[frozenset[str]] = frozenset({"train", "val", "test"})
+
+    train: str
+    val: float | str = 0.1
+    test: float | str | None = None
+    energy_key: str = "energy"
+    forces_key: str | None = "forces"
+    stress_key: str | None = "stress"
+    virial_key: str | None = None
+    split_seed: int = 0
+
+    @property
+    def keys(self) -> LabelKeys:
+        """The names of the labels."""
+        return LabelKeys(energy=self.energy_key, forces=self.forces_key, stress=self.stress_key, virial=self.virial_key)
+
+    @property
+    def provides(self) -> frozenset[str]:
+        """Labels of the first training frame; all of them while the file is not there to look into."""
+        path = Path(self.train)
+        if not path.is_file():
+            return ALL_LABELS
+        return _labels_of_first_frame(path, path.stat().st_mtime_ns, self.keys)
+
+    def check(self, root: Path) -> None:
+        """See :meth:`DatasetConfig.check`."""
+        for key in ("train", "val", "test"):
+            value = getattr(self, key)
+            if isinstance(value, str):
+                _require_file(f"dataset.{key}", Path(value))
+            elif value is not None and not 0 < value < 1:
+                raise DataError(f"dataset.{key}={value} must be a path or a share of the training file between 0 and 1")
+        path = Path(self.train)
+        first = parse_frame(next(iterate_frames(path), "") or _no_frames(path), path, 0)
+        require_key(first, self.energy_key, "energy", "dataset.energy_key", self.train)
+        for name, default in (("forces", DEFAULT_KEYS.forces), ("stress", DEFAULT_KEYS.stress), ("virial", None)):
+            chosen = getattr(self, f"{name}_key")
+            if chosen is not None and chosen != default:
+                require_key(first, chosen, name, f"dataset.{name}_key", self.train)
+
+    def fingerprint(self, root: Path) -> str:
+        """See :meth:`DatasetConfig.fingerprint`: the bytes of the files, and the shares."""
+        parts = []
+        for key in ("train", "val", "test"):
+            value = getattr(self, key)
+            parts.append(file_sha256(_require_file(f"dataset.{key}", Path(value))) if isinstance(value, str) else str(value))
+        return hashlib.sha256("|".join(parts).encode()).hexdigest()
+
+    def load(self, root: Path) -> Splits:
+        """See :meth:`DatasetConfig.load`."""
+        self.check(root)
+        sources = {"train": Path(self.train)}
+        sources |= {key: Path(value) for key in ("val", "test") if isinstance(value := getattr(self, key), str)}
+        frames = {split: read_frames(path) for split, path in sources.items()}
+        parts = {split: list(range(len(texts))) for split, texts in frames.items()}
+        order = np.random.default_rng(self.split_seed).permutation(len(frames["train"])).tolist()
+        for key in ("val", "test"):
+            share = getattr(self, key)
+            if isinstance(share, float):
+                count = max(1, round(share * len(frames["train"])))
+                parts[key], order = sorted(order[:count]), order[count:]
+                sources[key], frames[key] = sources["train"], frames["train"]
+        parts["train"] = sorted(order)
+        if not parts["train"]:
+            raise DataError(f"dataset.train={self.train} has {len(frames['train'])} frames: none is left to train on; make the shares smaller")
+        chosen, indices, counts = {}, {}, []
+        for split in ("train", "val", "test"):
+            if split not in parts:
+                chosen[split], indices[split] = [], []
+                continue
+            drawn = self.draw(parts[split], {"train": self.n_train, "val": self.n_val, "test": self.n_test}[split], split)
+            labels = sorted(self.provides)
+            chosen[split], indices[split] = load_selected(
+                sources[split], frames[split], drawn, self.keys, labels, self.max_force, self.on_bad_frame
+            )
+            counts.append(f"{len(indices[split])} {split}")
+        subset = f"{', '.join(counts)} frames"
+        label = f"{sources['train'].name}; {subset}"
+        return Splits(**chosen, label=label, stand_in=False, sha256=self.fingerprint(root), subset=subset, indices=indices)
+
+
+@lru_cache(maxsize=8)
+def _labels_of_first_frame(path: Path, modified_ns: int, keys: LabelKeys) -> frozenset[str]:
+    first = parse_frame(next(iterate_frames(path), "") or _no_frames(path), path, 0)
+    return frozenset(extract(first, keys)) or frozenset({"energy"})
+
+
+def _no_frames(path: Path) -> str:
+    raise DataError(f"{path} has no frames")
+
+
+def _require_file(key: str, path: Path) -> Path:
+    if path.is_file():
+        return path
+    folder = path.parent
+    if not folder.is_dir():
+        raise DataError(f"{key}={path}: there is no folder {folder}")
+    names = sorted(entry.name for entry in folder.iterdir() if entry.is_file() and "xyz" in entry.name)
+    nearest = difflib.get_close_matches(path.name, names, n=1, cutoff=0.5)
+    hint = f" Did you mean '{folder / nearest[0]}'?" if nearest else ""
+    raise DataError(f"{key}={path}: there is no such file; extended-XYZ files in {folder}: {', '.join(names) or '(none)'}.{hint}")

@@ -1,0 +1,115 @@
+"""Published datasets that lie under the data root as files with known checksums."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar
+
+from kanmlip.data.base import DatasetConfig, Splits
+from kanmlip.data.labels import LabelKeys
+from kanmlip.data.selection import load_selected
+from kanmlip.data.xyz_file import file_sha256, read_frames
+from kanmlip.errors import DataError
+
+ORIGIN_FIELDS = ("doi", "licence", "address", "note")
+
+
+class PublishedDataset(DatasetConfig):
+    """Split → file in ``<data root>/<folder>``; the splits are the files as they are.
+
+    Attributes:
+        folder: Folder under the data root.
+        files: Split → file name.
+        sha256: Split → checksum of the file.
+        verify: Refuse files with another checksum.
+        title: What tables call the data.
+        stand_in: Labels or split are not the paper's.
+        doi: Where the data come from.
+        licence: Under what terms.
+        address: Direct address of a file with these bytes, if there is one.
+        note: What a user should know.
+    """
+
+    path_fields: ClassVar[frozenset[str]] = frozenset({"folder", "files", "sha256", "verify", *ORIGIN_FIELDS})
+
+    folder: str
+    files: Mapping[str, str]
+    sha256: Mapping[str, str]
+    verify: bool = True
+    title: str
+    stand_in: bool
+    doi: str
+    licence: str
+    address: str | None = None
+    note: str = ""
+
+    @property
+    def provides(self) -> frozenset[str]:
+        """See :attr:`DatasetConfig.provides`."""
+        return frozenset({"energy", "forces", "stress"})
+
+    def paths(self, root: Path) -> dict[str, Path]:
+        """Split → file.
+
+        Raises:
+            DataError: If one is missing; says both ways to get it.
+        """
+        paths = {split: root / self.folder / name for split, name in self.files.items()}
+        missing = [str(path) for path in paths.values() if not path.is_file()]
+        if missing:
+            raise DataError(
+                f"dataset={self.name} is not under the data root {root} (missing: {', '.join(missing)}); "
+                f"point KANMLIP_DATA at a folder that has it, or get it from doi {self.doi} (kanmlip-data info {self.name}); "
+                f"dataset=toy needs no files"
+            )
+        return paths
+
+    def fingerprint(self, root: Path) -> str:
+        """See :meth:`DatasetConfig.fingerprint`: over the checksums of all files, which are verified."""
+        digest = hashlib.sha256()
+        for split, path in sorted(self.paths(root).items()):
+            found = file_sha256(path)
+            if self.verify and found != self.sha256.get(split):
+                raise DataError(
+                    f"{path} has sha256 {found}, not {self.sha256.get(split)}: another version of dataset={self.name}; "
+                    f"replace the file, or use it as it is with dataset.verify=false"
+                )
+            digest.update(f"{split}:{found};".encode())
+        return digest.hexdigest()
+
+    def load(self, root: Path) -> Splits:
+        """See :meth:`DatasetConfig.load`."""
+        frames = {split: (path, read_frames(path)) for split, path in self.paths(root).items()}
+        return self.select(root, frames, {split: list(range(len(texts))) for split, (_, texts) in frames.items()})
+
+    def select(self, root: Path, frames: Mapping[str, tuple[Path, list[str]]], available: Mapping[str, list[int]]) -> Splits:
+        """Draw, parse and check.
+
+        Args:
+            root: Data root.
+            frames: Split → file and its frames as text.
+            available: Split → indices that belong to it.
+        """
+        wanted = {"train": self.n_train, "val": self.n_val, "test": self.n_test}
+        chosen, indices, counts = {}, {}, []
+        for split, total in wanted.items():
+            if split not in frames:
+                chosen[split], indices[split] = [], []
+                continue
+            drawn = self.draw(available[split], total, split)
+            path, texts = frames[split]
+            labels = sorted(self.provides)
+            chosen[split], indices[split] = load_selected(path, texts, drawn, LabelKeys(), labels, self.max_force, self.on_bad_frame)
+            if drawn:
+                counts.append(f"{len(drawn)} of {len(available[split])} {split}")
+        subset = f"{', '.join(counts)} frames (drawn with seed {self.subset_seed})"
+        return Splits(
+            **chosen,
+            label=f"{self.title}; {subset}",
+            stand_in=self.stand_in,
+            sha256=self.fingerprint(root),
+            subset=subset,
+            indices=indices,
+        )

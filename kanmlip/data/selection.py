@@ -1,0 +1,64 @@
+"""From the frames of a file to checked structures with labels; what is wrong with a frame is said with its index."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from ase import Atoms
+
+from kanmlip.data.labels import LabelKeys, attach, extract, fault
+from kanmlip.data.xyz_file import parse_frame
+from kanmlip.errors import DataError
+
+MOST_LISTED = 10
+
+
+def load_selected(
+    path: Path,
+    frames: Sequence[str],
+    indices: Sequence[int],
+    keys: LabelKeys,
+    expected: Sequence[str],
+    max_force: float,
+    on_bad_frame: Literal["error", "drop"],
+) -> tuple[list[Atoms], list[int]]:
+    """Parse, check and label the chosen frames.
+
+    Args:
+        path: Where they come from, for messages.
+        frames: The file's frames as text.
+        indices: Which to take.
+        keys: Names of the labels in the file.
+        expected: Labels that each must have.
+        max_force: Limit on force components in eV/Å.
+        on_bad_frame: What to do about a bad one.
+
+    Returns:
+        Structures and the index of each.
+
+    Raises:
+        DataError: Naming every bad frame by its index (the first ten) if they are not to be dropped, or if none is left.
+    """
+    good: list[Atoms] = []
+    kept: list[int] = []
+    bad: list[str] = []
+    for index in indices:
+        atoms = parse_frame(frames[index], path, index)
+        labels = extract(atoms, keys)
+        reason = fault(atoms, labels, expected, max_force)
+        if reason is not None:
+            bad.append(f"frame {index}: {reason}")
+            continue
+        good.append(attach(atoms, {name: labels[name] for name in expected}))
+        kept.append(index)
+    if bad:
+        listed = "; ".join(bad[:MOST_LISTED]) + (f"; and {len(bad) - MOST_LISTED} more" if len(bad) > MOST_LISTED else "")
+        if on_bad_frame == "error":
+            raise DataError(f"{path}: {listed}. Correct the file, or go on without them: dataset.on_bad_frame=drop")
+        sys.stderr.write(f"{path}: dropped {len(bad)} of {len(indices)} frames: {listed}\n")
+    if indices and not good:
+        raise DataError(f"{path}: no usable frame is left of {len(indices)}")
+    return good, kept

@@ -1,0 +1,83 @@
+"""Extended-XYZ files: frames cut apart as text, so that a few of many thousand can be parsed."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import hashlib
+import io
+import lzma
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import IO, cast
+
+from ase import Atoms
+
+from kanmlip.errors import DataError
+
+OPENERS: dict[str, Callable[..., IO[str]]] = {
+    ".xz": cast("Callable[..., IO[str]]", lzma.open),
+    ".gz": cast("Callable[..., IO[str]]", gzip.open),
+    ".bz2": cast("Callable[..., IO[str]]", bz2.open),
+}
+
+
+def iterate_frames(path: Path) -> Iterator[str]:
+    """The text of each frame of an extended-XYZ file, which may be compressed.
+
+    Raises:
+        DataError: If the file is not of that form; names the frame.
+    """
+    opener = OPENERS.get(path.suffix, open)
+    try:
+        with opener(path, "rt", encoding="utf-8") as file:
+            index = 0
+            while header := file.readline():
+                if not header.strip():
+                    continue
+                try:
+                    atoms = int(header)
+                except ValueError:
+                    raise DataError(f"{path}: frame {index} starts with {header.strip()[:40]!r} where its number of atoms should stand") from None
+                if atoms < 1:
+                    raise DataError(f"{path}: frame {index} has {atoms} atoms; remove it")
+                body = list(islice(file, atoms + 1))
+                if len(body) < atoms + 1:
+                    raise DataError(f"{path}: frame {index} ends after {max(len(body) - 1, 0)} of {atoms} atoms; the file is cut off")
+                yield header + "".join(body)
+                index += 1
+    except (OSError, EOFError, UnicodeDecodeError, lzma.LZMAError) as error:
+        raise DataError(f"{path} cannot be read: {error}") from error
+
+
+def read_frames(path: Path) -> list[str]:
+    """All frames of a file as text.
+
+    Raises:
+        DataError: If there are none, or the file is not extended XYZ.
+    """
+    frames = list(iterate_frames(path))
+    if not frames:
+        raise DataError(f"{path} has no frames")
+    return frames
+
+
+def parse_frame(text: str, path: Path, index: int) -> Atoms:
+    """One frame as ASE reads it.
+
+    Raises:
+        DataError: If ASE cannot.
+    """
+    import ase.io
+
+    try:
+        return cast("Atoms", ase.io.read(io.StringIO(text), index=0, format="extxyz"))
+    except Exception as error:  # ASE raises many kinds on malformed lines
+        raise DataError(f"{path}: frame {index} cannot be parsed: {error}") from error
+
+
+def file_sha256(path: Path) -> str:
+    """Checksum of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

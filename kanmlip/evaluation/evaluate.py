@@ -1,0 +1,69 @@
+"""One pass of a potential over a labelled set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from kanmlip.data.graph import Graph
+from kanmlip.evaluation.metrics import PotentialMetrics
+from kanmlip.training.order import batches
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Metrics of a set and, if asked for, every prediction.
+
+    Attributes:
+        metrics: Keys of :data:`kanmlip.evaluation.metrics.METRICS` for the labels that the set has.
+        predictions: ``energy_true``/``energy_pred`` [S] eV, ``forces_…`` [N, 3] eV/Å, ``stress_…`` [S, 3, 3] eV/Å³,
+            ``num_atoms`` [S], ``frame`` [S].
+    """
+
+    metrics: dict[str, float]
+    predictions: dict[str, NDArray[np.generic]] = field(default_factory=dict)
+
+
+def evaluate(
+    potential: nn.Module,
+    graphs: Sequence[Graph],
+    batch_size: int,
+    device: torch.device | str,
+    dtype: torch.dtype | None = None,
+    with_predictions: bool = True,
+) -> Evaluation:
+    """Evaluate a potential in evaluation mode; its mode is put back afterwards.
+
+    Args:
+        potential: Called with a batch and ``compute_stress``.
+        graphs: The set; labels that every structure has are compared.
+        batch_size: Structures at a time.
+        device: Where to compute.
+        dtype: Unused by kanmlip's potentials, which take float64 geometry whatever their precision.
+        with_predictions: Also return every prediction.
+    """
+    device = torch.device(device)
+    labels = set.intersection(*(set(graph.labels) for graph in graphs))
+    metrics = PotentialMetrics(labels, device)
+    collected: dict[str, list[NDArray[np.generic]]] = {}
+    was_training = potential.training
+    potential.to(device).eval()
+    try:
+        for graph in batches(graphs, batch_size, device):
+            output = potential(graph, compute_stress="stress" in labels)
+            output = {name: value.detach() for name, value in output.items()}
+            metrics.update(output, graph)
+            if with_predictions:
+                for name in sorted(labels & set(output)):
+                    collected.setdefault(f"{name}_true", []).append(graph.labels[name].cpu().numpy())
+                    collected.setdefault(f"{name}_pred", []).append(output[name].cpu().numpy())
+                collected.setdefault("num_atoms", []).append(graph.num_atoms.cpu().numpy())
+                collected.setdefault("frame", []).append(graph.frame.cpu().numpy())
+    finally:
+        potential.train(was_training)
+    return Evaluation(metrics.compute(), {name: np.concatenate(parts) for name, parts in collected.items()})

@@ -1,0 +1,55 @@
+"""Errors of energies, forces and stress, under keys that carry their unit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from torchmetrics import MeanAbsoluteError, MeanSquaredError, Metric
+
+from kanmlip.data.graph import Graph
+
+# Metric key → (label, kind of metric, factor from eV, Å to the key's unit).
+METRICS: dict[str, tuple[str, str, float]] = {
+    "energy_mae_eV_per_atom": ("energy_per_atom", "mae", 1.0),
+    "energy_mae_eV_per_cell": ("energy", "mae", 1.0),
+    "energy_rmse_meV_per_atom": ("energy_per_atom", "rmse", 1e3),
+    "force_mae_eV_per_A": ("forces", "mae", 1.0),
+    "force_rmse_meV_per_A": ("forces", "rmse", 1e3),
+    "stress_mae_meV_per_A3": ("stress", "mae", 1e3),
+    "stress_rmse_meV_per_A3": ("stress", "rmse", 1e3),
+    # What predicting no stress at all scores: the figure to hold a stress error against.
+    "stress_zero_rmse_meV_per_A3": ("stress_zero", "rmse", 1e3),
+}
+
+
+class PotentialMetrics:
+    """All metrics of one pass over a set, exact over batches of any size (torchmetrics accumulate sums and counts).
+
+    Args:
+        labels: Labels that the set has: ``energy``, ``forces``, ``stress``.
+        device: Where predictions live.
+    """
+
+    def __init__(self, labels: set[str], device: torch.device) -> None:
+        self.metrics: dict[str, Metric] = {}
+        for key, (label, kind, _) in METRICS.items():
+            if label.split("_")[0] in labels:
+                metric: Metric = MeanAbsoluteError() if kind == "mae" else MeanSquaredError(squared=False)
+                self.metrics[key] = metric.set_dtype(torch.float64).to(device)
+
+    def update(self, output: Mapping[str, Tensor], graph: Graph) -> None:
+        """Take in one batch."""
+        pairs = {name: (output[name], label) for name, label in graph.labels.items() if name in output}
+        if "energy" in pairs:
+            pairs["energy_per_atom"] = (pairs["energy"][0] / graph.num_atoms, pairs["energy"][1] / graph.num_atoms)
+        if "stress" in pairs:
+            pairs["stress_zero"] = (torch.zeros_like(pairs["stress"][1]), pairs["stress"][1])
+        for key, metric in self.metrics.items():
+            prediction, label = pairs[METRICS[key][0]]
+            metric.update(prediction.double().reshape(-1).contiguous(), label.double().reshape(-1).contiguous())
+
+    def compute(self) -> dict[str, float]:
+        """Metric key → value, over everything taken in."""
+        return {key: METRICS[key][2] * float(metric.compute()) for key, metric in self.metrics.items()}

@@ -1,0 +1,78 @@
+"""Files that exist whole or not at all: written beside their place, flushed to disk, then renamed."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+def write_bytes(path: Path, write: Callable[[BinaryIO], None]) -> None:
+    """Create or replace ``path`` with what ``write`` puts into the open file; a crash leaves the old content."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            write(cast("BinaryIO", file))
+            file.flush()
+            os.fsync(file.fileno())
+        # mkstemp makes the file private; results are for everyone whom the folder lets in.
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Create or replace a UTF-8 text file."""
+    write_bytes(path, lambda file: _discard(file.write(text.encode())))
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Create or replace a JSON file: sorted by nothing, indented, numbers that are not finite as null."""
+    write_text(path, json.dumps(_finite(content), indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Create or replace a compressed npz file without pickles."""
+    import numpy as np
+
+    write_bytes(path, lambda file: np.savez_compressed(file, allow_pickle=False, **dict(arrays)))
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file, none where it does not exist or is broken."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def _discard(_: int) -> None:
+    return None
+
+
+def _umask() -> int:
+    # The mask can only be read by setting it.
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
+
+
+def _finite(content: Any) -> Any:
+    if isinstance(content, float) and not math.isfinite(content):
+        return None
+    if isinstance(content, Mapping):
+        return {key: _finite(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_finite(value) for value in content]
+    return content

@@ -1,0 +1,119 @@
+"""The whole of one run as typed settings, and the part of them that makes it the run it is."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Literal
+
+from pydantic import Field, field_validator
+
+from kanmlip.data.base import DatasetConfig
+from kanmlip.experiment.basis import BasisConfig
+from kanmlip.models.base import ModelConfig
+from kanmlip.placement.config import PlacementConfig
+from kanmlip.schema import Schema
+from kanmlip.training.config import RUNTIME_FIELDS, TrainerConfig
+from kanmlip.training.loggers import LoggerConfig
+
+# Run ids are split at their hyphens, and are folder names.
+NAME = re.compile(r"[A-Za-z0-9_]+")
+
+
+class BudgetConfig(Schema):
+    """How much a run may cost.
+
+    Attributes:
+        name: Printed above every table; tables never mix budgets.
+        size: Column of the ``sizes`` and ``frames`` tables in ``conf/model`` and ``conf/dataset``.
+        max_epochs: Default of ``trainer.max_epochs``.
+    """
+
+    name: Literal["smoke", "small", "gpu", "paper"]
+    size: str
+    max_epochs: int = Field(ge=1)
+
+
+class RunOptions(Schema):
+    """How a run is started, which does not change what it computes.
+
+    Attributes:
+        force: Run again from the beginning even if it is finished.
+        timeout_s: Stop after so many seconds with status ``timeout``; it can be resumed.
+    """
+
+    force: bool = False
+    timeout_s: float | None = Field(None, gt=0)
+
+
+class RunConfig(Schema):
+    """Everything one run needs to know; ``kanmlip.experiment.validation`` makes it from plain data.
+
+    Attributes:
+        model: Hyper-parameters and adapter.
+        placement: Which MLPs become KANs.
+        basis: Basis of the KANs; without effect where the placement is ``none``.
+        dataset: Frames and their splits.
+        budget: Size of everything.
+        trainer: Training loop.
+        logger: Where progress goes.
+        seed: Of initial weights and of the order of frames.
+    """
+
+    model: ModelConfig
+    placement: PlacementConfig
+    basis: BasisConfig
+    dataset: DatasetConfig
+    budget: BudgetConfig
+    trainer: TrainerConfig
+    logger: LoggerConfig
+    seed: int = Field(ge=0)
+
+    @field_validator("model", "dataset", "basis", "placement")
+    @classmethod
+    def _name_fits_run_id(cls, section: Any) -> Any:
+        if not NAME.fullmatch(section.name):
+            raise ValueError(f"the name '{section.name}' would not fit a run id; use letters, digits and underscores")
+        return section
+
+    @property
+    def basis_name(self) -> str | None:
+        """Name of the basis if there is a KAN at all."""
+        return None if self.placement.name == "none" else self.basis.name
+
+    def science(self) -> dict[str, Any]:
+        """What the run computes, as plain data: no loggers, no paths, no devices, and nothing that has no effect."""
+        trainer = self.trainer.model_dump(mode="json", exclude=set(RUNTIME_FIELDS))
+        with_kan = self.basis_name is not None
+        return {
+            "model": self.model.model_dump(mode="json"),
+            "placement": self.placement.model_dump(mode="json") if with_kan else {"name": "none"},
+            "basis": {"name": self.basis.name, **self.basis.arguments} if with_kan else None,
+            "dataset": dataset_science(self.dataset),
+            "budget": {"name": self.budget.name, "size": self.budget.size},
+            "trainer": trainer,
+            "seed": self.seed,
+        }
+
+    def to_plain(self) -> dict[str, Any]:
+        """All settings as plain data in the form that validation reads: the content of a run folder's ``config.yaml``."""
+        return {
+            "model": {"_target_": _dotted(self.model), **self.model.model_dump(mode="json")},
+            "placement": self.placement.model_dump(mode="json"),
+            "basis": {"_target_": self.basis.target, "name": self.basis.name, **self.basis.arguments},
+            "dataset": {"_target_": _dotted(self.dataset), **self.dataset.model_dump(mode="json")},
+            "budget": self.budget.model_dump(mode="json"),
+            "trainer": self.trainer.model_dump(mode="json"),
+            "logger": self.logger.model_dump(mode="json"),
+            "seed": self.seed,
+        }
+
+
+def dataset_science(dataset: DatasetConfig) -> dict[str, Any]:
+    """A dataset's settings without those that only say where its files are; their content enters the hash as a checksum."""
+    paths: frozenset[str] = getattr(dataset, "path_fields", frozenset())
+    plain: dict[str, Any] = dataset.model_dump(mode="json", exclude=set(paths))
+    return plain
+
+
+def _dotted(settings: Schema) -> str:
+    return f"{type(settings).__module__}.{type(settings).__qualname__}"

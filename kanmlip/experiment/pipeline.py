@@ -1,0 +1,162 @@
+"""What a worker does: data, graphs, statistics, model, placement, training, evaluation, and the files of the run folder."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from kanmlip.data.graph import Graph, batch_graphs
+from kanmlip.data.neighbours import build_graphs
+from kanmlip.data.root import cache_root, data_root
+from kanmlip.data.statistics import DataStats, compute_statistics
+from kanmlip.errors import ConfigError, DataError
+from kanmlip.evaluation.evaluate import evaluate
+from kanmlip.experiment.atomic import read_json, write_json, write_npz
+from kanmlip.experiment.config import RunConfig
+from kanmlip.experiment.environment import describe
+from kanmlip.experiment.record import write_record
+from kanmlip.experiment.status import now
+from kanmlip.experiment.validation import load_run_config
+from kanmlip.placement.place import place
+from kanmlip.training.fit import FitResult, fit
+from kanmlip.training.loggers import build_loggers
+
+if TYPE_CHECKING:
+    from kanmlip.data.base import Splits
+    from kanmlip.models.potential import Potential
+    from kanmlip.placement.report import PlacementReport
+
+SPLITS = ("train", "val", "test")
+CALIBRATION_FRAMES = 8  # enough atoms for the input scale of a head: 71 atoms a frame have some 2,000 edges
+
+
+def run(run_dir: Path) -> None:
+    """Carry out the run whose settings ``run_dir/config.yaml`` holds, resuming where its checkpoints say.
+
+    Leaves placement.json, environment.json, history.csv, metrics.json, predictions.npz and the record.
+
+    Raises:
+        kanmlip.errors.KanmlipError: If the data cannot be used, a package is missing or training diverges.
+    """
+    config = load_run_config(run_dir)
+    seed_everything(config.seed)
+    device = resolve_device(config.trainer.device)
+    dtype = getattr(torch, config.trainer.precision)
+    splits = config.dataset.load(data_root())
+    environment = write_environment(run_dir, config, splits, device)
+    graphs = split_graphs(config, splits)
+    stats = compute_statistics(graphs["train"], config.model.cutoff)
+    potential, report = build(config, stats, graphs["train"], dtype)
+    write_json(run_dir / "placement.json", report.to_dict())
+    print(report, flush=True)
+    fitted = train(run_dir, config, potential, graphs, stats)
+    metrics, predictions = assess(config, potential, graphs, device, dtype)
+    metrics |= costs(fitted, report)
+    write_npz(run_dir / "predictions.npz", predictions)
+    write_json(run_dir / "metrics.json", metrics)
+    write_json(run_dir / "environment.json", {**environment, "finished": now()})
+    write_record(run_dir)
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, numpy and torch on every device."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # upstream packages draw from the global state
+    torch.manual_seed(seed)
+
+
+def resolve_device(device: str) -> str:
+    """``cpu`` or ``cuda``; ``auto`` is CUDA where there is one.
+
+    Raises:
+        ConfigError: If CUDA is asked for and there is none.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("trainer.device=cuda, but torch finds no CUDA device; use trainer.device=auto or trainer.device=cpu")
+    return "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def write_environment(run_dir: Path, config: RunConfig, splits: Splits, device: str) -> dict[str, Any]:
+    """Write ``environment.json`` before training; commits of earlier attempts are kept beside the present one."""
+    before = read_json(run_dir / "environment.json") or {}
+    environment = describe(device, config.trainer.threads, splits.sha256)
+    earlier = [commit for commit in (*before.get("earlier_commits", ()), before.get("commit")) if commit]
+    environment |= {
+        "started": before.get("started") or now(),
+        "finished": None,
+        "earlier_commits": sorted(set(earlier) - {environment["commit"]}),
+        "data": {
+            "label": splits.label,
+            "stand_in": splits.stand_in,
+            "subset": splits.subset,
+            **{f"n_{name}": len(getattr(splits, name)) for name in SPLITS},
+        },
+    }
+    write_json(run_dir / "environment.json", environment)
+    print(f"data: {splits.label}; {environment['hardware']}, device {device}", flush=True)
+    return environment
+
+
+def split_graphs(config: RunConfig, splits: Splits) -> dict[str, list[Graph]]:
+    """One graph a frame, float64 on the CPU.
+
+    Raises:
+        DataError: If there is nothing to train on or to validate with.
+    """
+    for name in ("train", "val"):
+        if not getattr(splits, name):
+            raise DataError(f"dataset={config.dataset.name} gives no {name} frames; set dataset.n_{name} or dataset.{name}")
+    return {name: build_graphs(getattr(splits, name), config.model.cutoff, cache_root()) for name in SPLITS}
+
+
+def build(config: RunConfig, stats: DataStats, train_graphs: Sequence[Graph], dtype: torch.dtype) -> tuple[Potential, PlacementReport]:
+    """Construct the upstream model and swap the MLPs that the placement names."""
+    potential = config.model.build(stats, dtype, config.seed)
+    # Independent of how many random numbers the upstream model drew, so that heads of equal shape start equal.
+    torch.manual_seed(config.seed)
+    calibration = batch_graphs(list(train_graphs[:CALIBRATION_FRAMES]))
+    return potential, place(potential, config.model, config.placement, config.basis, calibration)
+
+
+def train(run_dir: Path, config: RunConfig, potential: Potential, graphs: Mapping[str, list[Graph]], stats: DataStats) -> FitResult:
+    """Fit, with what is needed to build the potential again stored beside its weights."""
+    plain = config.to_plain()
+    metadata = {"run_id": run_dir.name, "config": plain, "stats": asdict(stats)}
+    loggers = build_loggers(config.logger, run_dir, run_dir.name, plain)
+    return fit(potential, graphs["train"], graphs["val"], config.trainer, run_dir, loggers, config.seed, metadata)
+
+
+def assess(
+    config: RunConfig, potential: Potential, graphs: Mapping[str, list[Graph]], device: str, dtype: torch.dtype
+) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    """Metrics and predictions of every split that has frames, keys prefixed by the split's name."""
+    metrics: dict[str, float] = {}
+    predictions: dict[str, np.ndarray] = {}
+    for name in SPLITS:
+        if graphs[name]:
+            evaluation = evaluate(potential, graphs[name], config.trainer.eval_batch_size, device, dtype)
+            metrics |= {f"{name}/{key}": value for key, value in evaluation.metrics.items()}
+            predictions |= {f"{name}/{key}": value for key, value in evaluation.predictions.items()}
+    return metrics, predictions
+
+
+def costs(fitted: FitResult, report: PlacementReport) -> dict[str, float]:
+    """What the run took."""
+    metrics: dict[str, float] = {
+        "time/train_s": fitted.train_s,
+        "time/per_epoch_s": fitted.per_epoch_s,
+        "time/epochs": fitted.epochs_run,
+        "time/updates": fitted.updates,
+        "time/best_epoch": fitted.best_epoch,
+        "params/total": report.parameters_total,
+        "params/head": report.parameters_head,
+    }
+    if fitted.peak_allocated_MB is not None:
+        metrics["memory/peak_allocated_MB"] = fitted.peak_allocated_MB
+    return metrics

@@ -1,0 +1,92 @@
+"""Rules between the sections of a configuration: pairs that cannot work are refused before anything is built."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import yaml
+
+from kanmlip.errors import ConfigError, describe_choice
+from kanmlip.experiment.folders import conf_dir
+from kanmlip.schema import locate
+
+if TYPE_CHECKING:
+    from kanmlip.experiment.config import RunConfig
+
+# Validation metrics a schedule or early stopping can follow, with the label each needs.
+VALIDATION_METRICS = {
+    "val/energy_mae_eV_per_atom": "energy",
+    "val/energy_mae_eV_per_cell": "energy",
+    "val/energy_rmse_meV_per_atom": "energy",
+    "val/force_mae_eV_per_A": "forces",
+    "val/force_rmse_meV_per_A": "forces",
+    "val/stress_mae_meV_per_A3": "stress",
+    "val/stress_rmse_meV_per_A3": "stress",
+}
+LOSS_LABELS = ("energy", "forces", "stress")
+
+
+def check_rules(config: RunConfig) -> None:
+    """Check what no section can check alone.
+
+    Raises:
+        ConfigError: Naming the keys, their values and the way out.
+    """
+    _check_placement(config)
+    _check_labels(config)
+    _check_loss(config)
+    _check_monitor(config)
+
+
+def _check_placement(config: RunConfig) -> None:
+    if config.placement.name not in config.model.placements:
+        raise ConfigError(f"model={config.model.name}: " + describe_choice("placement", config.placement.name, config.model.placements))
+
+
+def _check_labels(config: RunConfig) -> None:
+    predicts, provides = config.model.predicts, config.dataset.provides
+    if predicts & provides:
+        return
+    fitting = sorted(name for name, labels in _declared("model", "predicts").items() if labels & provides)
+    raise ConfigError(
+        f"model={config.model.name} dataset={config.dataset.name} is an impossible pair: {config.model.name} predicts "
+        f"{_listed(predicts)}, but {config.dataset.name} provides {_listed(provides)}; "
+        f"models for dataset={config.dataset.name}: {', '.join(fitting) or '(none)'}"
+    )
+
+
+def _check_loss(config: RunConfig) -> None:
+    weights = {label: float(getattr(config.trainer.loss, label)) for label in LOSS_LABELS}
+    usable = config.model.predicts & config.dataset.provides
+    for label, weight in weights.items():
+        if weight > 0 and label not in usable:
+            owner = f"dataset={config.dataset.name} provides {_listed(config.dataset.provides)}"
+            if label in config.dataset.provides:
+                owner = f"model={config.model.name} predicts {_listed(config.model.predicts)}"
+            raise ConfigError(f"trainer.loss.{label}={weight:g} needs {label}, but {owner}; set trainer.loss.{label}=0")
+    if not any(weights.values()):
+        zeros = " ".join(f"trainer.loss.{label}=0" for label in LOSS_LABELS)
+        raise ConfigError(f"{zeros} leaves nothing to learn; give one a positive weight")
+
+
+def _check_monitor(config: RunConfig) -> None:
+    monitor, usable = config.trainer.monitor, config.model.predicts & config.dataset.provides
+    choices = [metric for metric, label in VALIDATION_METRICS.items() if label in usable]
+    if monitor not in choices:
+        raise ConfigError(describe_choice("trainer.monitor", monitor, choices))
+
+
+def _declared(group: str, attribute: str) -> dict[str, frozenset[str]]:
+    """What every class named in a configuration group declares; files whose class cannot be imported are left out."""
+    found = {}
+    for path in sorted(Path(conf_dir() / group).glob("*.yaml")):
+        try:
+            found[path.stem] = getattr(locate(yaml.safe_load(path.read_text(encoding="utf-8"))["_target_"], group), attribute)
+        except (ConfigError, AttributeError, KeyError, TypeError):
+            continue
+    return found
+
+
+def _listed(labels: frozenset[str]) -> str:
+    return ", ".join(sorted(labels)) or "nothing"

@@ -1,0 +1,73 @@
+"""Asking every worker of a command to stop, in whichever process its supervisor lives: a number that only grows."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from kanmlip.experiment.status import now
+
+# A sweep's launcher may supervise jobs in processes of its own (loky, Slurm); they all see this file.
+STOP_FILE_VARIABLE = "KANMLIP_STOP_FILE"
+GO_ON, FINISH_STEP, END_NOW = 0, 1, 2
+
+# When the sweep began, for jobs to tell what it has tried already; in the form of status.now().
+SWEEP_STARTED_VARIABLE = "KANMLIP_SWEEP_STARTED"
+
+_requested = GO_ON
+
+
+def stop_requested() -> int:
+    """``GO_ON``, ``FINISH_STEP`` (leave a resumable run) or ``END_NOW`` (kill), as this or the commanding process asked."""
+    path = os.environ.get(STOP_FILE_VARIABLE)
+    if path:
+        try:
+            return max(_requested, int(Path(path).read_text() or FINISH_STEP))
+        except (OSError, ValueError):
+            pass
+    return _requested
+
+
+@contextmanager
+def stoppable(stop_file: Path | None) -> Iterator[None]:
+    """In the commanding process: Ctrl-C and SIGTERM ask all workers to stop, a second one to end at once.
+
+    Args:
+        stop_file: Seen by supervisors in other processes; none where there are none.
+    """
+    global _requested  # noqa: PLW0603 - a signal handler has nowhere else to write
+    _requested = GO_ON
+
+    def request(number: int, frame: FrameType | None) -> None:
+        global _requested  # noqa: PLW0603
+        _requested = min(_requested + 1, END_NOW)
+        if stop_file is not None:
+            stop_file.parent.mkdir(parents=True, exist_ok=True)
+            stop_file.write_text(str(_requested))
+        note = "stopping; Ctrl-C again to end at once" if _requested == FINISH_STEP else "ending at once"
+        sys.stderr.write(f"\nkanmlip-train: {note}\n")
+
+    before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
+    if stop_file is not None:
+        os.environ[STOP_FILE_VARIABLE] = str(stop_file)
+        os.environ[SWEEP_STARTED_VARIABLE] = now()
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if stop_file is not None:
+            os.environ.pop(STOP_FILE_VARIABLE, None)
+            os.environ.pop(SWEEP_STARTED_VARIABLE, None)
+            stop_file.unlink(missing_ok=True)
+
+
+def ignore_interrupts_of_launcher() -> None:
+    """In a launcher's own process: leave Ctrl-C, which the terminal sends to all, to the commanding process."""
+    if os.environ.get(STOP_FILE_VARIABLE) and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,0 +1,88 @@
+"""The end of a sweep: what became of each run, as a table and as a file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from kanmlip.experiment.atomic import read_json, write_json
+from kanmlip.experiment.folders import run_folder
+from kanmlip.experiment.status import Status, true_status
+from kanmlip.experiment.supervisor import Planned
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One row.
+
+    Attributes:
+        run_id: Name of the run.
+        status: See :class:`kanmlip.experiment.status.Status`.
+        metric: Name of the main metric, the one that training monitored.
+        value: Its value at the end, none where the run did not finish.
+        seconds: Of training.
+        reason: One line for a run that did not finish.
+    """
+
+    run_id: str
+    status: str
+    metric: str
+    value: float | None
+    seconds: float | None
+    reason: str | None
+
+
+def outcome(planned: Planned) -> Outcome:
+    """What the run folder says; the same wherever the job was executed."""
+    run_dir = run_folder(planned.run_id)
+    status = true_status(run_dir) or Status("pending", planned.run_id, reason="not started")
+    metrics = read_json(run_dir / "metrics.json") if status.status == "done" else None
+    metrics = metrics if isinstance(metrics, dict) else {}
+    monitor = planned.config.trainer.monitor
+    reason = (status.reason or "").splitlines()[0] if status.reason else None
+    if status.status == "running":
+        reason = f"process {status.pid} was still working on it"
+    return Outcome(planned.run_id, status.status, monitor, metrics.get(monitor), metrics.get("time/train_s"), reason)
+
+
+def outcomes(planned: Sequence[Planned]) -> list[Outcome]:
+    """One row a run, in the order of the jobs; jobs that name the same run share a row."""
+    return [outcome(run) for run in {run.run_id: run for run in planned}.values()]
+
+
+def format_summary(rows: Sequence[Outcome]) -> str:
+    """A table for the terminal, and under it what did not finish, by name."""
+    header = ("run", "status", rows[0].metric if len({row.metric for row in rows}) == 1 else "main metric", "train s", "reason")
+    cells = [
+        (
+            row.run_id,
+            row.status,
+            "" if row.value is None else f"{row.value:.5g}",
+            "" if row.seconds is None else f"{row.seconds:.1f}",
+            _clip(row.reason or ""),
+        )
+        for row in rows
+    ]
+    widths = [*(max(len(line[i]) for line in (header, *cells)) for i in range(4)), 0]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in (header, *cells)]
+    lines.insert(1, "-" * len(lines[0]))
+    undone = [row.run_id for row in rows if row.status != "done"]
+    lines.append(f"{len(rows) - len(undone)} of {len(rows)} runs done" + (f"; not done: {', '.join(undone)}" if undone else ""))
+    return "\n".join(lines)
+
+
+def write_summary(path: Path, rows: Sequence[Outcome], arguments: Sequence[str]) -> None:
+    """Write the same as JSON, with the command's arguments."""
+    write_json(path, {"arguments": list(arguments), "runs": [vars(row) for row in rows]})
+
+
+def exit_code(rows: Sequence[Outcome], stopped: bool) -> int:
+    """0 all done, 130 stopped on request, 1 otherwise."""
+    if stopped and any(row.status != "done" for row in rows):
+        return 130
+    return 0 if all(row.status == "done" for row in rows) else 1
+
+
+def _clip(text: str, width: int = 100) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"

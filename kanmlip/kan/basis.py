@@ -1,0 +1,110 @@
+"""What a set of basis functions φ_k of one variable must offer: values and closed-form derivatives up to the third."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+MAX_DERIVATIVE = 3
+
+
+class Basis(nn.Module, ABC):
+    """Fixed basis functions φ_1 … φ_K of one variable, at least twice continuously differentiable on the whole line.
+
+    A new basis implements ``evaluate`` in plain PyTorch; ``write`` may be overridden with something faster. Constants are
+    buffers made by ``constants``, so that they follow the module's device and are exact in its dtype.
+
+    Attributes:
+        num_basis: Number of functions K.
+        pad: Columns on either side of the K that ``write`` uses as scratch.
+    """
+
+    num_basis: int
+    pad: int = 0
+
+    def __init__(self, num_basis: int) -> None:
+        super().__init__()
+        self.num_basis = num_basis
+
+    @abstractmethod
+    def constants(self) -> dict[str, Tensor]:
+        """Fixed tensors in float64 by buffer name, computed from the constructor's arguments alone."""
+
+    @abstractmethod
+    def evaluate(self, x: Tensor, derivative: int = 0) -> Tensor:
+        """φ_k⁽ᵈ⁾(x) in differentiable PyTorch: [...] → [..., K].
+
+        Args:
+            x: Points of any shape.
+            derivative: Order d, 0 to 3.
+        """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Values φ_k(x): [...] → [..., K]."""
+        return self.evaluate(x, 0)
+
+    def write(self, x: Tensor, orders: Sequence[int], outs: Sequence[Tensor]) -> None:
+        """Fill ``outs`` with derivatives of the given orders, in place and without a graph.
+
+        Args:
+            x: Points [n, in].
+            orders: Increasing orders of differentiation.
+            outs: One contiguous tensor [n, C, in] an order with C ≥ K + 2 ``pad``; function k goes to column ``pad`` + k. The
+                other columns may be left with anything in them.
+        """
+        for order, out in zip(orders, outs, strict=True):
+            out[:, self.pad : self.pad + self.num_basis].copy_(self.evaluate(x, order).transpose(1, 2))
+
+    def initial_profile(self) -> Tensor:
+        """Relative standard deviation of the functions' initial weights [K], float64."""
+        return torch.ones(self.num_basis, dtype=torch.float64)
+
+    def register_constants(self) -> None:
+        """Make the buffers; called once by each basis when its arguments are set. They are not part of ``state_dict``."""
+        for name, value in self.constants().items():
+            self.register_buffer(name, value.to(torch.get_default_dtype()), persistent=False)
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Basis:
+        # Without this, a module made in float32 keeps a grid rounded to float32 after .double().
+        cast("Callable[..., nn.Module]", super()._apply)(fn, recurse)
+        for name, value in self.constants().items():
+            buffer = self.get_buffer(name)
+            self.register_buffer(name, value.to(device=buffer.device, dtype=buffer.dtype), persistent=False)
+        return self
+
+
+def check_derivative(derivative: int) -> None:
+    """Refuse orders that have no closed form here.
+
+    Raises:
+        NotImplementedError: If ``derivative`` is not 0, 1, 2 or 3.
+    """
+    if not 0 <= derivative <= MAX_DERIVATIVE:
+        raise NotImplementedError(
+            f"derivative={derivative}: basis functions have closed forms for 0 to {MAX_DERIVATIVE} only, enough to train on forces and for "
+            "Hessians; for more, set KANLayer.backend='reference', which PyTorch differentiates itself"
+        )
+
+
+def check_grid(grid_min: float, grid_max: float) -> None:
+    """Refuse an empty grid.
+
+    Raises:
+        ValueError: If ``grid_max`` is not above ``grid_min``.
+    """
+    if not grid_min < grid_max:
+        raise ValueError(f"grid_min={grid_min} must be less than grid_max={grid_max}; inputs are normalised, -3 and 3 suit most")
+
+
+def check_count(name: str, value: int, least: int) -> None:
+    """Refuse too few functions.
+
+    Raises:
+        ValueError: If ``value`` is below ``least``.
+    """
+    if value < least:
+        raise ValueError(f"{name}={value} is too small; give {least} or more")

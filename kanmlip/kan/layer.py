@@ -1,0 +1,131 @@
+"""One KAN layer: every input through K basis functions and SiLU, then one matrix of weights."""
+
+from __future__ import annotations
+
+import copy
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from kanmlip.kan.basis import Basis
+from kanmlip.kan.contraction import layer
+from kanmlip.kan.expansion import Expansion
+
+Norm = Literal["scale", "layer", "none"]
+Backend = Literal["fused", "reference"]
+
+# Share of the initial output variance that the basis functions have; the base branch has the rest. Small, so that a layer
+# starts with slopes like an MLP's: the forces at the first step depend on them.
+BASIS_SHARE = 0.04
+# No input channel is divided by less than this fraction of the whole input's root mean square.
+SCALE_FLOOR = 0.1
+
+
+class KANLayer(nn.Module):
+    """y_o = Σ_i [Σ_k W_oki φ_k(x_i) + W_oi SiLU(x_i)], the sum of one learned function for each pair of channels; no bias.
+
+    Standalone weights are random such that x ~ N(0, 1) gives outputs of variance 1, which is what a linear layer of a
+    SiLU MLP with normalised weights gives (e3nn, nequip). ``KAN.calibrate`` sets another mean and variance.
+
+    Args:
+        in_features: Input channels.
+        out_features: Output channels.
+        basis: Basis functions; the layer keeps a copy.
+        base: Add the SiLU base branch.
+        zero_preserving: f(0) = 0 exactly, by φ_k(x) − φ_k(0).
+        norm: ``scale`` divides each channel by the buffer ``input_scale`` (1 until calibrated, then frozen); ``layer`` is
+            a LayerNorm without parameters, as in FastKAN: steep at zero input, so energies jump at the cutoff; ``none``.
+        backend: ``fused`` stores no expanded basis; ``reference`` is the definition in plain PyTorch, for export. The
+            attribute may be changed at any time.
+
+    Raises:
+        ValueError: If a width is below 1 or ``norm`` or ``backend`` is not one of the choices.
+    """
+
+    input_scale: Tensor
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        basis: Basis,
+        *,
+        base: bool = True,
+        zero_preserving: bool = True,
+        norm: Norm = "scale",
+        backend: Backend = "fused",
+    ) -> None:
+        super().__init__()
+        if in_features < 1 or out_features < 1:
+            raise ValueError(f"in_features={in_features}, out_features={out_features}: both must be 1 or more")
+        for name, value, choices in (("norm", norm, ("scale", "layer", "none")), ("backend", backend, ("fused", "reference"))):
+            if value not in choices:
+                raise ValueError(f"{name}={value} is not known; choose from: {', '.join(choices)}")
+        self.in_features = in_features
+        self.out_features = out_features
+        self.norm = norm
+        self.backend = backend
+        self.expansion = Expansion(copy.deepcopy(basis), base, zero_preserving)
+        self.weight = nn.Parameter(torch.empty(out_features, self.expansion.columns, in_features))
+        if norm == "scale":
+            self.register_buffer("input_scale", torch.ones(in_features))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw weights [out, columns, in]; the last column is SiLU's if there is a base branch."""
+        deviation = initial_deviation(self.expansion) / self.in_features**0.5
+        with torch.no_grad():
+            self.weight.normal_().mul_(deviation.to(self.weight).unsqueeze(-1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map x [..., in] to [..., out]."""
+        x = self.normalise(x)
+        if self.backend == "reference" or torch.compiler.is_compiling():
+            return torch.einsum("...ik,oki->...o", self.expansion.evaluate(x), self.weight)
+        return layer(x.reshape(-1, self.in_features), self.weight, self.expansion).view(*x.shape[:-1], self.out_features)
+
+    def normalise(self, x: Tensor) -> Tensor:
+        """What the basis functions see of x [..., in]."""
+        if self.norm == "scale":
+            return x / self.input_scale
+        if self.norm == "layer":
+            return nn.functional.layer_norm(x, (self.in_features,))
+        return x
+
+    @torch.no_grad()
+    def calibrate_scale(self, x: Tensor) -> None:
+        """Set ``input_scale`` to the root mean square of each channel of x [M, in]; without effect unless ``norm`` is ``scale``.
+
+        A channel that hardly varies is not blown up: its scale is at least a tenth of the whole input's root mean square.
+        """
+        if self.norm != "scale":
+            return
+        square = x.square().mean(0)
+        floor = SCALE_FLOOR * square.mean().sqrt()
+        scale = square.sqrt().clamp_min(floor)
+        self.input_scale.copy_(torch.where(scale > 0, scale, torch.ones_like(scale)))
+
+    def extra_repr(self) -> str:
+        """Widths and settings."""
+        return f"{self.in_features}, {self.out_features}, norm={self.norm}, zero_preserving={self.expansion.zero_preserving}"
+
+
+def initial_deviation(expansion: Expansion) -> Tensor:
+    """Standard deviations [columns], float64, of the weights of one input that give Var[y] = 1 for x ~ N(0, 1)."""
+    z = torch.linspace(-8, 8, 4001, dtype=torch.float64)
+    density = torch.exp(-z.square() / 2)
+    density /= density.sum()
+    with torch.no_grad():
+        functions = expansion.evaluate(z.to(expansion.offset)).to(density)
+    mean = density @ functions
+    variance = density @ (functions - mean).square()
+    share = torch.full_like(variance, BASIS_SHARE if expansion.base else 1.0)
+    profile = expansion.basis.initial_profile()
+    if expansion.base:
+        share[-1] = 1 - BASIS_SHARE
+        profile = torch.cat([profile, profile.new_ones(1)])
+        spread = torch.cat([(profile.square() * variance)[:-1].sum().expand(len(profile) - 1), variance[-1:]])
+    else:
+        spread = (profile.square() * variance).sum().expand(len(profile))
+    return profile * (share / spread).sqrt()

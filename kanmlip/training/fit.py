@@ -1,0 +1,198 @@
+"""The training loop, the same for every model: on Lightning Fabric, resumable after every epoch to the last bit."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from kanmlip.data.graph import Graph
+from kanmlip.errors import ConfigError, DivergenceError
+from kanmlip.evaluation.evaluate import evaluate
+from kanmlip.training.checkpoints import CheckpointStore
+from kanmlip.training.config import TrainerConfig
+from kanmlip.training.history import History
+from kanmlip.training.loggers import RunLogger
+from kanmlip.training.loss import check_labels, loss_terms, total_loss
+from kanmlip.training.order import shuffled_batches
+from kanmlip.training.progress import Progress
+from kanmlip.training.session import Session
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What a training run came to.
+
+    Attributes:
+        epochs_run: Epochs in all parts of a resumed run.
+        updates: Optimiser steps.
+        train_s: Seconds in the training loop, validation and set-up excluded.
+        per_epoch_s: Median of an epoch's seconds.
+        best_epoch: Epoch of the weights that the potential now has, counted from 1.
+        best_value: Their value of the monitored metric.
+        stopped_because: ``max_epochs`` or the early stopping's reason.
+        peak_allocated_MB: Peak memory allocated by torch on the GPU; none on a CPU.
+        history_path: history.csv.
+    """
+
+    epochs_run: int
+    updates: int
+    train_s: float
+    per_epoch_s: float
+    best_epoch: int
+    best_value: float
+    stopped_because: str
+    peak_allocated_MB: float | None
+    history_path: Path
+
+
+def fit(
+    potential: nn.Module,
+    train: Sequence[Graph],
+    val: Sequence[Graph],
+    config: TrainerConfig,
+    run_dir: Path,
+    loggers: Sequence[RunLogger],
+    seed: int,
+    metadata: Mapping[str, Any],
+) -> FitResult:
+    """Train a potential in place; afterwards it holds the averaged weights of its best epoch, in evaluation mode.
+
+    Continues by itself where ``run_dir/checkpoints`` says. The order of the data depends on seed and epoch alone and
+    nothing else is random, so an interrupted run ends bit for bit like an undisturbed one on the same kind of machine.
+
+    Args:
+        potential: In its final precision; called with a batch and ``compute_stress``.
+        train: Training structures, one a graph, float64.
+        val: Validation structures.
+        config: The trainer's settings.
+        run_dir: Run folder.
+        loggers: From :func:`kanmlip.training.loggers.build_loggers`; finalised here.
+        seed: Seed of the order of the data.
+        metadata: Plain data kept in the checkpoints.
+
+    Raises:
+        ConfigError: If a label that the loss needs is missing, or the monitored metric does not exist.
+        DivergenceError: If the loss is not finite; checkpoints of earlier epochs stay.
+    """
+    check_labels(config.loss, {"training": train, "validation": val})
+    fabric = open_fabric(config)
+    potential.to(fabric.device)
+    session, store = Session(potential, config), CheckpointStore(run_dir / "checkpoints")
+    state = store.load_last(fabric.device)
+    if state is not None:
+        session.load_state_dict(state)
+        print(f"resuming after epoch {session.epoch}", flush=True)
+    history = History(run_dir / "history.csv", session.rows)
+    outcome = "failed"
+    try:
+        reason = session.stop_reason()
+        with Progress(config.max_epochs, session.epoch, config.progress_bar) as progress:
+            while reason is None:
+                row = run_epoch(session, train, val, seed, fabric)
+                improved = session.end_epoch(float(row[config.monitor]))
+                session.rows.append(row)
+                if improved:
+                    with session.average.applied():
+                        store.save_best({"metadata": dict(metadata), "epoch": session.epoch, "model": potential.state_dict()})
+                reason = session.stop_reason()
+                if reason is not None or session.epoch % config.checkpoint_every_epochs == 0:
+                    store.save_last(session.state_dict(metadata))
+                history.append(row)
+                for logger in loggers:
+                    logger.log_metrics({name: value for name, value in row.items() if name != "epoch"}, step=session.epoch)
+                progress.advance(row, config.monitor)
+        outcome = "success"
+    except KeyboardInterrupt:
+        outcome = "interrupted"
+        raise
+    finally:
+        for logger in loggers:
+            logger.finalize(outcome)
+    potential.load_state_dict(store.load_best(fabric.device)["model"])
+    potential.eval()
+    return FitResult(
+        epochs_run=session.epoch,
+        updates=session.updates,
+        train_s=session.train_s,
+        per_epoch_s=statistics.median(session.epoch_s),
+        best_epoch=session.best_epoch,
+        best_value=session.best_value,
+        stopped_because=reason,
+        peak_allocated_MB=torch.cuda.max_memory_allocated(fabric.device) / 1e6 if fabric.device.type == "cuda" else None,
+        history_path=history.path,
+    )
+
+
+def open_fabric(config: TrainerConfig) -> Fabric:
+    """Choose the device, say which, and set threads and matrix precision for this process."""
+    from lightning.fabric import Fabric
+
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    torch.set_float32_matmul_precision("high" if config.tf32 else "highest")
+    wants_cuda = config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
+    if wants_cuda and not torch.cuda.is_available():
+        raise ConfigError("trainer.device=cuda, but torch finds no CUDA device; use trainer.device=auto or trainer.device=cpu")
+    fabric = Fabric(accelerator="cuda" if wants_cuda else "cpu", devices=1)
+    if wants_cuda:
+        torch.cuda.reset_peak_memory_stats(fabric.device)
+        print(f"training on {torch.cuda.get_device_name(fabric.device)}", flush=True)
+    else:
+        print(f"training on the CPU, {torch.get_num_threads()} thread(s)", flush=True)
+    return fabric
+
+
+def run_epoch(session: Session, train: Sequence[Graph], val: Sequence[Graph], seed: int, fabric: Fabric) -> dict[str, float | int]:
+    """Train on every structure once and validate the averaged weights; returns the epoch's row of the history."""
+    config, potential = session.config, session.potential
+    learning_rate = session.learning_rate
+    potential.train()
+    sums: dict[str, Tensor] = {}
+    start = time.perf_counter()
+    for graph in shuffled_batches(train, config.batch_size, seed, session.epoch, fabric.device):
+        terms = training_step(session, graph, fabric)
+        for name, value in terms.items():
+            sums[name] = sums.get(name, torch.zeros_like(value)) + value * graph.num_structures
+    # One look at the numbers an epoch: reading them makes a GPU wait.
+    losses = {f"train/loss_{name}" if name != "loss" else "train/loss": float(total) / len(train) for name, total in sums.items()}
+    seconds = time.perf_counter() - start
+    if not all(abs(value) < float("inf") for value in losses.values()):
+        raise DivergenceError(
+            f"the loss became {losses['train/loss']} in epoch {session.epoch + 1} (learning rate {learning_rate:g}); checkpoints of earlier "
+            f"epochs are kept; try a smaller trainer.optimizer.lr or trainer.gradient_clip"
+        )
+    session.train_s += seconds
+    session.epoch_s.append(seconds)
+    with session.average.applied():
+        metrics = evaluate(potential, val, config.eval_batch_size, fabric.device, with_predictions=False).metrics
+    values = {f"val/{name}": value for name, value in metrics.items()}
+    if config.monitor not in values:
+        raise ConfigError(f"trainer.monitor={config.monitor} is not measured on this set; choose from: {', '.join(sorted(values))}")
+    return {"epoch": session.epoch + 1, "lr": learning_rate, **losses, **values, "time/train_s": session.train_s}
+
+
+def training_step(session: Session, graph: Graph, fabric: Fabric) -> dict[str, Tensor]:
+    """One update; returns the detached loss and its terms."""
+    config = session.config
+    session.optimizer.zero_grad(set_to_none=True)
+    output = session.potential(graph, compute_stress=config.loss.stress > 0)
+    terms = loss_terms(config.loss, output, graph)
+    loss = total_loss(config.loss, terms)
+    fabric.backward(loss)
+    if config.gradient_clip is not None:
+        torch.nn.utils.clip_grad_norm_(session.average.parameters, config.gradient_clip, foreach=True)
+    session.optimizer.step()
+    session.average.update()
+    session.updates += 1
+    return {"loss": loss.detach(), **{name: value.detach() for name, value in terms.items()}}

@@ -1,0 +1,109 @@
+"""Where a run's progress goes: CSV always, TensorBoard and Weights & Biases on request."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from kanmlip.errors import MissingDependencyError
+from kanmlip.schema import Schema
+
+if TYPE_CHECKING:
+    from lightning.pytorch.loggers import WandbLogger
+
+
+class LoggerConfig(Schema):
+    """Loggers of a run; none of them changes what is computed.
+
+    Attributes:
+        csv: Part of every run folder (``history.csv``); named here so that ``logger=csv`` says what it does.
+        tensorboard: Event files under ``<run>/tensorboard``.
+        wandb: A W&B run under ``<run>/wandb``; offline unless ``WANDB_API_KEY`` or ``WANDB_MODE`` says otherwise.
+        project: W&B project.
+        group: W&B group, such as a table's name.
+        tags: W&B tags.
+    """
+
+    csv: bool = True
+    tensorboard: bool = False
+    wandb: bool = False
+    project: str = "kanmlip"
+    group: str | None = None
+    tags: tuple[str, ...] = ()
+
+
+class RunLogger(Protocol):
+    """The part of Lightning's loggers that the trainer calls."""
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Record numbers at a step."""
+
+    def finalize(self, status: str) -> None:
+        """End the run as ``success``, ``interrupted`` or ``failed``."""
+
+
+def build_loggers(config: LoggerConfig, run_dir: Path, run_id: str, settings: Mapping[str, Any]) -> list[RunLogger]:
+    """Open the loggers that the settings ask for.
+
+    Args:
+        config: Which.
+        run_dir: The run folder; loggers write inside it.
+        run_id: Name and, for W&B, identity of the run: a resumed run continues its W&B run.
+        settings: All settings as plain data, for the loggers' own display.
+
+    Raises:
+        MissingDependencyError: If the logger's package is not installed.
+    """
+    loggers: list[RunLogger] = []
+    if config.tensorboard:
+        _require("tensorboard", "tensorboard")
+        from lightning.pytorch.loggers import TensorBoardLogger
+
+        tensorboard = TensorBoardLogger(save_dir=run_dir, name="", version="tensorboard", default_hp_metric=False)
+        tensorboard.log_hyperparams(dict(settings))
+        loggers.append(tensorboard)
+    if config.wandb:
+        _require("wandb", "wandb")
+        loggers.append(_FinishedByStatus(_open_wandb(config, run_dir, run_id, settings)))
+    return loggers
+
+
+def _require(package: str, key: str) -> None:
+    from importlib.util import find_spec
+
+    if find_spec(package) is None:
+        raise MissingDependencyError(f"logger.{key}=true needs {package}, which is not installed; run: pip install {package}, or use logger=csv")
+
+
+def _open_wandb(config: LoggerConfig, run_dir: Path, run_id: str, settings: Mapping[str, Any]) -> WandbLogger:
+    from lightning.pytorch.loggers import WandbLogger
+
+    mode = os.environ.get("WANDB_MODE") or ("online" if os.environ.get("WANDB_API_KEY") else "offline")
+    return WandbLogger(
+        name=run_id,
+        id=run_id,
+        save_dir=run_dir,
+        project=config.project,
+        group=config.group,
+        tags=list(config.tags),
+        config=dict(settings),
+        mode=mode,
+        resume="allow" if mode == "online" else None,
+        settings={"console": "off", "silent": True},
+    )
+
+
+class _FinishedByStatus:
+    """A W&B logger whose run ends as what it was: one that failed is not shown as finished."""
+
+    def __init__(self, logger: WandbLogger) -> None:
+        self.logger = logger
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        self.logger.log_metrics(dict(metrics), step)
+
+    def finalize(self, status: str) -> None:
+        self.logger.finalize(status)
+        self.logger.experiment.finish(exit_code=0 if status == "success" else 1)

@@ -1,0 +1,107 @@
+"""A placement swaps the modules it names, nothing else, and a head starts where the MLP it replaces starts."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from ase import Atoms
+from tests.models.cases import Case, NamedBasis, all_cases, build_case
+from tests.models.settings import build, energy_models
+
+from kanmlip.errors import ConfigError
+from kanmlip.kan import KAN
+from kanmlip.placement.config import HeadConfig, PlacementConfig
+from kanmlip.placement.place import place, record_calls
+
+SWAPPED = all_cases(with_none=False)
+
+
+@pytest.mark.parametrize("case", SWAPPED, ids=str)
+def test_forces_of_a_swapped_model_start_within_a_factor_of_three_of_the_mlps(case: Case, silver: list[Atoms]) -> None:
+    swapped, graph, _, _ = build_case(case, silver)
+    plain, _, _ = build(energy_models()[case.model], silver)
+    rms = [potential(graph)["forces"].square().mean().sqrt().item() for potential in (swapped, plain.eval())]
+    assert 1 / 3 < rms[0] / rms[1] < 3
+
+
+@pytest.mark.parametrize("case", SWAPPED, ids=str)
+def test_each_head_starts_with_the_mean_and_variance_of_the_module_it_replaced(case: Case, silver: list[Atoms]) -> None:
+    swapped, graph, _, report = build_case(case, silver)
+    plain, _, _ = build(energy_models()[case.model], silver)
+    paths = [replaced.path for replaced in report.replaced]
+    before = {path: output for path, _, output in record_calls(plain, paths, graph)}
+    after = {path: output for path, _, output in record_calls(swapped, paths, graph)}
+    for path in paths:
+        mean, std = before[path].mean(0), before[path].std(0)
+        assert ((after[path].mean(0) - mean).abs() <= 0.1 * (std + mean.abs())).all(), path
+        torch.testing.assert_close(after[path].var(0), std.square(), rtol=0.1, atol=1e-9)
+
+
+@pytest.mark.parametrize("case", SWAPPED, ids=str)
+def test_the_report_lists_every_kan_with_its_parameters(case: Case, silver: list[Atoms]) -> None:
+    potential, _, _, report = build_case(case, silver)
+    kans = [module for module in potential.modules() if isinstance(module, KAN)]
+    assert len(kans) == len(report.replaced) > 0
+    for replaced, kan in zip(report.replaced, (potential.upstream.get_submodule(r.path) for r in report.replaced), strict=True):
+        assert replaced.parameters_after == sum(p.numel() for p in kan.parameters())
+        assert replaced.parameters_before > 0
+    assert report.parameters_total == sum(p.numel() for p in potential.parameters())
+    assert report.parameters_head == sum(replaced.parameters_after for replaced in report.replaced)
+    assert json.loads(json.dumps(report.to_dict()))["placement"] == case.placement
+
+
+def test_allegro_placements_are_the_papers_three_blocks_and_spare_the_environment_embedding(silver: list[Atoms]) -> None:
+    replaced = {p: {r.group for r in build_case(Case("allegro", p, "gaussian"), silver)[3].replaced} for p in ("output", "besides_output", "all")}
+    assert replaced == {"output": {"output"}, "besides_output": {"two_body", "latent"}, "all": {"two_body", "latent", "output"}}
+    potential = build_case(Case("allegro", "all", "gaussian"), silver)[0]
+    embeddings = [name for name, module in potential.named_modules() if "env_embed" in name and isinstance(module, KAN)]
+    assert embeddings == []
+
+
+@pytest.mark.parametrize("model", energy_models().values(), ids=energy_models())
+def test_none_replaces_nothing(model, silver: list[Atoms]) -> None:
+    potential, _, _, report = build_case(Case(model.name, "none", "gaussian"), silver)
+    assert report.replaced == ()
+    assert not any(isinstance(module, KAN) for module in potential.modules())
+    plain, graph, _ = build(model, silver)
+    assert torch.equal(potential(graph)["forces"], plain.eval()(graph)["forces"])
+
+
+def test_mace_keeps_the_linear_map_beside_the_kan_in_earlier_layers_only_in_residual_style(silver: list[Atoms]) -> None:
+    residual = build_case(Case("mace", "output", "bspline", "residual"), silver)[0].upstream.readouts
+    assert [tuple(readout.kan.widths) for readout in residual] == [(16, 8, 4, 1)] * 2
+    assert type(residual[0].linear).__module__.startswith("e3nn")
+    replaced = build_case(Case("mace", "output", "bspline", "replace"), silver)[0].upstream.readouts
+    assert [tuple(readout.kan.widths) for readout in replaced] == [(8, 1), (8, 16, 1)]
+
+
+def test_a_placement_the_model_lacks_names_those_it_has(silver: list[Atoms]) -> None:
+    model = energy_models()["nequip"]
+    potential, graph, _ = build(model, silver)
+    with pytest.raises(ConfigError, match=r"model=nequip.*besides_output.*none, output"):
+        place(potential, model, PlacementConfig(name="besides_output"), NamedBasis("gaussian"), graph)
+
+
+def test_a_glob_that_matches_nothing_lists_what_is_there(silver: list[Atoms], monkeypatch: pytest.MonkeyPatch) -> None:
+    model = energy_models()["nequip"]
+    potential, graph, _ = build(model, silver)
+    monkeypatch.setattr(type(model), "targets", {"output": ("model.func.moved_away",)})
+    with pytest.raises(ConfigError, match=r"model.func.moved_away.*model.func.per_atom_energy_readout"):
+        place(potential, model, PlacementConfig(name="output"), NamedBasis("gaussian"), graph)
+
+
+@pytest.mark.parametrize("case", SWAPPED, ids=str)
+def test_a_checkpoint_restores_a_swapped_model_with_its_frozen_input_scales(case: Case, silver: list[Atoms]) -> None:
+    trained, graph, _, _ = build_case(case, silver)
+    fresh, _, _, _ = build_case(case, silver, seed=12)
+    assert not torch.equal(fresh(graph)["forces"], trained(graph)["forces"])
+    fresh.load_state_dict(trained.state_dict())
+    assert torch.equal(fresh(graph)["forces"], trained(graph)["forces"])
+
+
+def test_fastkans_literal_head_can_be_selected(silver: list[Atoms]) -> None:
+    head = HeadConfig(zero_preserving=False, norm="layer")
+    potential, graph, _, _ = build_case(Case("allegro", "output", "gaussian"), silver, head=head)
+    assert torch.isfinite(potential(graph)["forces"]).all()
