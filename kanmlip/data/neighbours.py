@@ -94,6 +94,8 @@ def build_graphs(frames: Sequence[Atoms], cutoff: float, cache_dir: Path | None 
         cutoff: Å.
         cache_dir: Folder of the cache; none to compute always. A file that cannot be read is made anew.
     """
+    if not frames:
+        return []
     path = None if cache_dir is None else cache_dir / "neighbours" / f"{content_key(frames, cutoff)}.npz"
     edges = None if path is None else _read(path, len(frames))
     if edges is None:
@@ -129,8 +131,8 @@ def _write(path: Path, edges: Sequence[Edges]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.stem}.{os.getpid()}.npz")
         counts = np.array([index.shape[1] for index, _ in edges], dtype=np.int64)
-        index = np.concatenate([pair[0] for pair in edges], axis=1) if edges else np.zeros((2, 0), np.int64)
-        shift = np.concatenate([pair[1] for pair in edges]) if edges else np.zeros((0, 3), np.int64)
+        index = np.concatenate([pair[0] for pair in edges], axis=1)
+        shift = np.concatenate([pair[1] for pair in edges])
         np.savez(temporary, counts=counts, edge_index=index, shift=shift)
         os.replace(temporary, path)
     except OSError:

@@ -73,6 +73,6 @@ def true_status(run_dir: Path) -> Status | None:
 
 def last_lines(text: str) -> tuple[str, ...]:
     """The end of a traceback or log, without empty lines; a line that redraws itself counts as its last drawing."""
-    lines = [line.rsplit("\r", 1)[-1].rstrip() for line in text.replace("\r\n", "\n").splitlines()]
+    lines = [line.rsplit("\r", 1)[-1].rstrip() for line in text.replace("\r\n", "\n").split("\n")]
     # faulthandler ends a crash report with a list of every compiled module.
     return tuple(line for line in lines if line and not line.startswith("Extension modules:"))[-LAST_LINES:]

@@ -78,6 +78,10 @@ class FakeModel(ModelConfig):
 class FakeDataset(DatasetConfig):
     """Rattled argon."""
 
+    @property
+    def provides(self) -> frozenset[str]:
+        return frozenset({"energy", "forces", "stress"})
+
     def load(self, root: Path) -> Splits:
         random = np.random.default_rng(0)
         frames = [argon(random) for _ in range(8)]
@@ -91,9 +95,6 @@ class FakeDataset(DatasetConfig):
             subset="all 8 frames",
             indices={"train": [0, 1, 2, 3], "val": [4, 5], "test": [6, 7]},
         )
-
-    def check(self, root: Path) -> None:
-        return None
 
     def fingerprint(self, root: Path) -> str:
         return "f" * 64

@@ -1,0 +1,106 @@
+"""A run's id depends on what it computes, and on nothing else."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from kanmlip.experiment.composition import Sources
+from kanmlip.experiment.config import RunConfig
+from kanmlip.experiment.folders import conf_dir
+from kanmlip.experiment.identity import run_id
+from kanmlip.experiment.plan import make_plan
+from kanmlip.experiment.validation import validate_run
+from tests.integration.application import FAKES, environment
+
+SHA = "a" * 64
+FAKE = ("model=fake", "dataset=fake", "placement=output")
+
+
+def configure(*arguments: str) -> RunConfig:
+    plan = make_plan(arguments, False, Sources(main=conf_dir(), extra=FAKES))
+    assert plan.jobs is not None
+    config: RunConfig = plan.jobs[0].config
+    return config
+
+
+def identify(*arguments: str) -> str:
+    return run_id(configure(*arguments), SHA)
+
+
+def test_form() -> None:
+    name, digest = identify(*FAKE, "seed=7").rsplit("-", 1)
+    assert name == "fake-output-gaussian-fake-s7"
+    assert len(digest) == 10
+    assert identify(*FAKE, "placement=none").startswith("fake-none-mlp-fake-s1111-")
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        ("logger=all",),
+        ("logger.project=other",),
+        ("trainer.device=cpu",),
+        ("trainer.threads=2",),
+        ("trainer.progress_bar=false",),
+        ("trainer.checkpoint_every_epochs=5",),
+        ("trainer.eval_batch_size=3",),
+        ("timeout_s=100", "force=true"),
+        ("trainer.gradient_clip=10",),  # an integer for a float
+    ],
+)
+def test_how_a_run_is_made_does_not_enter(same: tuple[str, ...]) -> None:
+    assert identify(*FAKE, *same) == identify(*FAKE)
+
+
+def test_order_does_not_enter() -> None:
+    arguments = (*FAKE, "trainer.batch_size=3", "seed=4")
+    assert identify(*reversed(arguments)) == identify(*arguments)
+
+
+def test_what_has_no_effect_does_not_enter() -> None:
+    none = (*FAKE, "placement=none")
+    assert identify(*none, "basis=bspline") == identify(*none, "basis=fourier") == identify(*none, "placement.head.norm=layer")
+    assert identify(*FAKE, "basis=bspline") != identify(*FAKE, "basis=fourier")
+
+
+@pytest.mark.parametrize(
+    "different",
+    ["seed=2", "trainer.max_epochs=3", "trainer.optimizer.lr=0.1", "basis.num_basis=4", "placement.head.norm=layer", "model.cutoff=3.5",
+     "dataset.n_train=3", "budget=smoke", "trainer.precision=float64"],
+)  # fmt: skip
+def test_what_changes_a_result_enters(different: str) -> None:
+    assert identify(*FAKE, different) != identify(*FAKE)
+
+
+def test_data_enter() -> None:
+    config = configure(*FAKE)
+    assert run_id(config, "b" * 64) != run_id(config, SHA)
+
+
+def test_paths_do_not_enter(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tests.integration.fakes import FakeDataset
+
+    before = identify(*FAKE, "dataset.subset_seed=1")
+    assert before != identify(*FAKE, "dataset.subset_seed=2")
+    monkeypatch.setattr(FakeDataset, "path_fields", frozenset({"subset_seed"}))
+    assert identify(*FAKE, "dataset.subset_seed=1") == identify(*FAKE, "dataset.subset_seed=2")
+
+
+def test_settings_survive_the_run_folder() -> None:
+    config = configure(*FAKE, "basis=bspline", "trainer.early_stopping.patience=3")
+    again = validate_run(yaml.safe_load(yaml.safe_dump(config.to_plain())))
+    assert again == config
+    assert run_id(again, SHA) == run_id(config, SHA)
+
+
+def test_another_process_gives_the_same_id() -> None:
+    code = (
+        "from tests.unit.test_experiment_identity import FAKE, identify\n"
+        "print(identify(*FAKE))"
+    )  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", code], env=environment(PYTHONHASHSEED="7"), capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == identify(*FAKE)
