@@ -32,7 +32,9 @@ class Ratio:
         return f"{self.median:.2f} [{self.low:.2f}, {self.high:.2f}]"
 
 
-def interleave(contenders: Mapping[str, Callable[[], object]], rounds: int, warmup: int = 2, calls: int = 1) -> dict[str, NDArray[np.float64]]:
+def interleave(
+    contenders: Mapping[str, Callable[[], object]], rounds: int, warmup: int = 2, calls: int = 1
+) -> dict[str, NDArray[np.float64]]:
     """Time every contender once a round, in an order that is reversed every other round (A/B/B/A).
 
     Args:
@@ -74,5 +76,5 @@ def ratios(seconds: Mapping[str, NDArray[np.float64]], baseline: str) -> dict[st
 
 def synchronise() -> None:
     """Wait for the GPU where one is in use."""
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
+    if torch.cuda.is_available():
         torch.cuda.synchronize()

@@ -38,7 +38,7 @@ def nequip_train(potential: NequIPPotential, batches: Sequence[Graph], learning_
         def _build_model(self, model_config: dict[str, Any]) -> nn.Module:
             return upstream
 
-    names = list(cast(Any, upstream).type_names)
+    names = list(cast("Any", upstream).type_names)
     module = Prebuilt(
         ema_decay=ema_decay,
         model={"type_names": names},
@@ -64,7 +64,7 @@ def nequip_train(potential: NequIPPotential, batches: Sequence[Graph], learning_
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-        trainer.fit(module, torch.utils.data.DataLoader(cast(Any, data), batch_size=None))
+        trainer.fit(module, torch.utils.data.DataLoader(cast("Any", data), batch_size=None))
 
     return epoch
 
@@ -117,7 +117,7 @@ class MACEBatch:
 
     def __getattr__(self, name: str) -> Tensor:
         try:
-            return self.__dict__["fields"][name]
+            return cast("Tensor", self.__dict__["fields"][name])
         except KeyError as error:
             raise AttributeError(name) from error
 

@@ -1,0 +1,1 @@
+"""The console scripts: one thin file a command."""

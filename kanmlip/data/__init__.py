@@ -1,0 +1,1 @@
+"""Datasets, splits, neighbour lists and statistics."""

@@ -103,6 +103,8 @@ class DatasetConfig(Schema, ABC):
         if wanted is None or wanted == len(available):
             return list(available)
         if wanted > len(available):
-            raise DataError(f"dataset.n_{split}={wanted}, but {self.name} has {len(available)} {split} structures; choose at most that many")
+            raise DataError(
+                f"dataset.n_{split}={wanted}, but {self.name} has {len(available)} {split} structures; choose at most that many"
+            )
         chosen = np.random.default_rng(self.subset_seed).permutation(len(available))[:wanted]
         return [available[i] for i in sorted(chosen)]

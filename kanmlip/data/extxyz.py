@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
+from ase import Atoms
 
 from kanmlip.data.base import DatasetConfig, Splits
 from kanmlip.data.labels import LabelKeys, extract, require_key
@@ -100,8 +101,12 @@ class ExtXYZ(DatasetConfig):
                 sources[key], frames[key] = sources["train"], frames["train"]
         parts["train"] = sorted(order)
         if not parts["train"]:
-            raise DataError(f"dataset.train={self.train} has {len(frames['train'])} frames: none is left to train on; make the shares smaller")
-        chosen, indices, counts = {}, {}, []
+            raise DataError(
+                f"dataset.train={self.train} has {len(frames['train'])} frames: none is left to train on; make the shares smaller"
+            )
+        chosen: dict[str, list[Atoms]] = {}
+        indices: dict[str, list[int]] = {}
+        counts: list[str] = []
         for split in ("train", "val", "test"):
             if split not in parts:
                 chosen[split], indices[split] = [], []

@@ -134,6 +134,6 @@ def _write(path: Path, edges: Sequence[Edges]) -> None:
         index = np.concatenate([pair[0] for pair in edges], axis=1)
         shift = np.concatenate([pair[1] for pair in edges])
         np.savez(temporary, counts=counts, edge_index=index, shift=shift)
-        os.replace(temporary, path)
+        temporary.replace(path)
     except OSError:
         return  # a cache that cannot be written costs time, nothing else

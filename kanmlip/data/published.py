@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
+from ase import Atoms
+
 from kanmlip.data.base import DatasetConfig, Splits
 from kanmlip.data.labels import LabelKeys
 from kanmlip.data.selection import load_selected
@@ -93,7 +95,9 @@ class PublishedDataset(DatasetConfig):
             available: Split → indices that belong to it.
         """
         wanted = {"train": self.n_train, "val": self.n_val, "test": self.n_test}
-        chosen, indices, counts = {}, {}, []
+        chosen: dict[str, list[Atoms]] = {}
+        indices: dict[str, list[int]] = {}
+        counts: list[str] = []
         for split, total in wanted.items():
             if split not in frames:
                 chosen[split], indices[split] = [], []

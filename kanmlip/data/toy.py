@@ -125,4 +125,4 @@ def write_frames(path: Path, frames: list[Atoms]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.extxyz")
     ase.io.write(temporary, frames, format="extxyz")
-    os.replace(temporary, path)
+    temporary.replace(path)

@@ -39,7 +39,9 @@ def iterate_frames(path: Path) -> Iterator[str]:
                 try:
                     atoms = int(header)
                 except ValueError:
-                    raise DataError(f"{path}: frame {index} starts with {header.strip()[:40]!r} where its number of atoms should stand") from None
+                    raise DataError(
+                        f"{path}: frame {index} starts with {header.strip()[:40]!r} where its number of atoms should stand"
+                    ) from None
                 if atoms < 1:
                     raise DataError(f"{path}: frame {index} has {atoms} atoms; remove it")
                 body = list(islice(file, atoms + 1))

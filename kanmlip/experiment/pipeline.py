@@ -16,7 +16,7 @@ from kanmlip.data.neighbours import build_graphs
 from kanmlip.data.root import cache_root, data_root
 from kanmlip.data.statistics import DataStats, compute_statistics
 from kanmlip.errors import ConfigError, DataError
-from kanmlip.evaluation.evaluate import evaluate
+from kanmlip.evaluation import evaluate
 from kanmlip.experiment.atomic import read_json, write_json, write_npz
 from kanmlip.experiment.config import RunConfig
 from kanmlip.experiment.environment import describe
@@ -24,7 +24,7 @@ from kanmlip.experiment.record import write_record
 from kanmlip.experiment.status import now
 from kanmlip.experiment.validation import load_run_config
 from kanmlip.placement.place import place
-from kanmlip.training.fit import FitResult, fit
+from kanmlip.training import FitResult, fit
 from kanmlip.training.loggers import build_loggers
 
 if TYPE_CHECKING:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import pty
+import struct
 import sys
 import termios
 import threading
@@ -23,8 +24,7 @@ class Stream:
         terminal = interactive and sys.stdout.isatty()
         self._read_end, self.write_end = pty.openpty() if terminal else os.pipe()
         if terminal:
-            size = fcntl.ioctl(sys.stdout.fileno(), termios.TIOCGWINSZ, b"\0" * 8)
-            fcntl.ioctl(self.write_end, termios.TIOCSWINSZ, size)
+            _imitate_terminal(self.write_end)
         self._tail = bytearray()
         self._thread = threading.Thread(target=self._copy, daemon=True)
 
@@ -72,3 +72,13 @@ class Stream:
             sys.stdout.flush()
         except (OSError, ValueError):
             return  # nobody reads us any more; the worker must not notice
+
+
+def _imitate_terminal(descriptor: int) -> None:
+    """Give a new terminal our size, and leave the conversion of line ends to ours."""
+    size = os.get_terminal_size(sys.stdout.fileno())
+    columns, lines = size.columns or 80, size.lines or 24
+    fcntl.ioctl(descriptor, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+    attributes = termios.tcgetattr(descriptor)
+    attributes[1] &= ~termios.OPOST
+    termios.tcsetattr(descriptor, termios.TCSANOW, attributes)

@@ -28,7 +28,7 @@ def imitate(layer: KANLayer, x: Tensor, y: Tensor) -> None:
     gram = torch.zeros(len(deviation), len(deviation), dtype=torch.float64, device=x.device)
     moment = torch.zeros(len(deviation), y.shape[1], dtype=torch.float64, device=x.device)
     # By blocks of rows: the expanded features of a whole batch would not fit next to a large model.
-    for rows, targets in zip(x.split(2048), y.split(2048), strict=True):
+    for rows, targets in zip(torch.split(x, 2048), torch.split(y, 2048), strict=True):
         features = layer.expansion.evaluate(rows).transpose(-1, -2).flatten(1).double() * deviation
         gram += features.T @ features
         moment += features.T @ targets.double()

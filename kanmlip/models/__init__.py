@@ -1,0 +1,1 @@
+"""One adapter a model: upstream packages as potentials."""

@@ -62,7 +62,9 @@ class MACE(ModelConfig):
         try:
             hidden_irreps = o3.Irreps(self.hidden_irreps)
         except ValueError as error:
-            raise ConfigError(f"model.hidden_irreps={self.hidden_irreps} is not a list of irreps such as '32x0e + 32x1o': {error}") from error
+            raise ConfigError(
+                f"model.hidden_irreps={self.hidden_irreps} is not a list of irreps such as '32x0e + 32x1o': {error}"
+            ) from error
         with torch.random.fork_rng(), default_dtype(dtype):
             torch.manual_seed(seed)
             upstream = modules.ScaleShiftMACE(

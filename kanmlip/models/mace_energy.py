@@ -40,7 +40,9 @@ class MACEPotential(Potential):
         one_hot = torch.zeros(len(chemical_symbols), len(stats.atomic_numbers), dtype=self.network_dtype)
         one_hot[list(stats.atomic_numbers), torch.arange(len(stats.atomic_numbers))] = 1
         energies = torch.full((len(chemical_symbols),), torch.nan, dtype=torch.float64)
-        energies[list(stats.atomic_numbers)] = torch.tensor([stats.reference_energies[z] for z in stats.atomic_numbers], dtype=torch.float64)
+        energies[list(stats.atomic_numbers)] = torch.tensor(
+            [stats.reference_energies[z] for z in stats.atomic_numbers], dtype=torch.float64
+        )
         self.register_buffer("one_hot", one_hot, persistent=False)
         self.register_buffer("reference_energies", energies, persistent=False)
 

@@ -36,7 +36,9 @@ def contained_global_state() -> Iterator[None]:
             e3nn.set_optimization_defaults(jit_script_fx=False)
 
 
-def build_upstream(builder: Callable[..., nn.Module], stats: DataStats, cutoff: float, dtype: torch.dtype, seed: int, **settings: Any) -> nn.Module:
+def build_upstream(
+    builder: Callable[..., nn.Module], stats: DataStats, cutoff: float, dtype: torch.dtype, seed: int, **settings: Any
+) -> nn.Module:
     """Call one of nequip's model builders with the statistics of the training set.
 
     Args:

@@ -42,7 +42,7 @@ class ScalarKAN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the KAN to scalars [M, in]."""
-        return cast(Tensor, self.kan(x))
+        return cast("Tensor", self.kan(x))
 
     def imitate(self, x: Tensor, y: Tensor) -> None:
         """See :class:`Head`."""

@@ -21,7 +21,7 @@ class ReplacedReadout(nn.Module):
 
     def forward(self, x: Tensor, heads: Tensor | None = None) -> Tensor:
         """Site energies [N, 1] of node features [N, irreps], scalars first; ``heads`` is part of MACE's signature only."""
-        return cast(Tensor, self.kan(x[:, : self.num_scalars]))
+        return cast("Tensor", self.kan(x[:, : self.num_scalars]))
 
     def imitate(self, x: Tensor, y: Tensor) -> None:
         """See :class:`kanmlip.placement.head.Head`."""
@@ -45,7 +45,7 @@ class ResidualReadout(nn.Module):
 
     def forward(self, x: Tensor, heads: Tensor | None = None) -> Tensor:
         """Site energies [N, 1] of node features [N, irreps], scalars first; ``heads`` is part of MACE's signature only."""
-        return cast(Tensor, self.kan(self.embed(x)) + self.linear(x))
+        return cast("Tensor", self.kan(self.embed(x)) + self.linear(x))
 
     def imitate(self, x: Tensor, y: Tensor) -> None:
         """See :class:`kanmlip.placement.head.Head`.
@@ -69,7 +69,7 @@ class ScalarLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map node features [N, irreps], scalars first."""
-        return torch.nn.functional.linear(x[:, : self.num_scalars], self.weight) / self.num_scalars**0.5
+        return nn.functional.linear(x[:, : self.num_scalars], self.weight) / self.num_scalars**0.5
 
     @torch.no_grad()
     def fit(self, x: Tensor, y: Tensor) -> None:
@@ -88,7 +88,7 @@ def swap_readout(module: nn.Module, width: int, style: Literal["residual", "repl
         width: d of the authors' widths d, d/2, d/4, 1.
         style: See :class:`kanmlip.placement.config.PlacementConfig`.
     """
-    block = cast(Any, module)
+    block = cast("Any", module)
     is_last = hasattr(block, "linear_1")
     num_scalars = int(block.linear_1.irreps_in.count("0e") if is_last else block.linear.irreps_in.count("0e"))
     if style == "replace":

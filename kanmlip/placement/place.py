@@ -65,7 +65,7 @@ def place(potential: Potential, model: ModelConfig, placement: PlacementConfig, 
         before = count_parameters(module)
         potential.upstream.set_submodule(path, new)
         inputs = next(x for called, x, _ in record_calls(potential, [path], calibration) if called == path)
-        cast(Head, new).imitate(inputs, output)
+        cast("Head", new).imitate(inputs, output)
         replaced.append(
             Replacement(path, targets[path], type(module).__name__, swap.widths, tuple(output.shape), before, count_parameters(new))
         )

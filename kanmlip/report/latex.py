@@ -76,7 +76,10 @@ def _plain(text: str) -> str:
 
 def _grid(grid: Grid) -> list[str]:
     # \resizebox only where the table is wider than the page: a short one would be blown up.
-    lines = ["\\resizebox{\\ifdim\\width>\\textwidth\\textwidth\\else\\width\\fi}{!}{%", f"\\begin{{tabular}}{{rll{'r' * (len(grid.headings) - 3)}}}"]
+    lines = [
+        "\\resizebox{\\ifdim\\width>\\textwidth\\textwidth\\else\\width\\fi}{!}{%",
+        f"\\begin{{tabular}}{{rll{'r' * (len(grid.headings) - 3)}}}",
+    ]
     lines += ["\\toprule", _line(grid.headings), "\\midrule"]
     for cells, marks in zip(grid.body, grid.marks, strict=True):
         raised = f"\\textsuperscript{{{','.join(marks)}}}" if marks else ""

@@ -37,7 +37,9 @@ def value_grid(table: Table) -> Grid:
             if cell.column.printed_unit is not None:
                 line.append(paper_text(cell))
         body.append(tuple(line))
-    return Grid("Ours (mean ± sample standard deviation over seeds) beside the paper's values", tuple(headings), tuple(body), _marks(table.rows))
+    return Grid(
+        "Ours (mean ± sample standard deviation over seeds) beside the paper's values", tuple(headings), tuple(body), _marks(table.rows)
+    )
 
 
 def ratio_grid(table: Table) -> Grid | None:
@@ -62,7 +64,9 @@ def difference_lines(table: Table) -> list[str]:
         found = [(column, difference) for column in columns if (difference := row.difference(column.key)) is not None]
         if found:
             parts = "; ".join(f"{column.heading} {_difference_text(column, difference)}" for column, difference in found)
-            lines.append(f"Row {row.number} − row {row.baseline.number}: {parts}. {_interval_remark([difference for _, difference in found])}")
+            lines.append(
+                f"Row {row.number} − row {row.baseline.number}: {parts}. {_interval_remark([difference for _, difference in found])}"
+            )
         else:
             lines.append(f"Row {row.number} − row {row.baseline.number}: no seed in common (n=0).")
     return lines

@@ -136,7 +136,9 @@ def _read_record(path: Path, warnings: list[str]) -> Record | None:
         content = json.loads(path.read_text(encoding="utf-8"))
         if isinstance(content, dict) and content.get("schema_version") not in READABLE_SCHEMA_VERSIONS:
             known = ", ".join(map(str, sorted(READABLE_SCHEMA_VERSIONS)))
-            warnings.append(f"records/{path.name}: schema_version {content.get('schema_version')} is not known here (known: {known}); not used")
+            warnings.append(
+                f"records/{path.name}: schema_version {content.get('schema_version')} is not known here (known: {known}); not used"
+            )
             return None
         return Record.model_validate(content)
     except ValidationError as error:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kanmlip.training.fit import FitResult, fit
+    from kanmlip.training.loop import FitResult, fit
 
 __all__ = ["FitResult", "fit"]
 
 
 def __getattr__(name: str) -> Any:
-    # Settings are validated without torch; the loop is imported when it is used.
+    # Settings are validated without torch; what needs it is imported when it is used.
     if name in __all__:
-        from kanmlip.training import fit as module
-
-        return getattr(module, name)
-    raise AttributeError(name)
+        return getattr(import_module("kanmlip.training.loop"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -27,7 +27,7 @@ class CheckpointStore:
     def save_last(self, state: dict[str, Any]) -> None:
         """Replace ``last.ckpt``; at every moment a complete checkpoint is in place."""
         if self.last.exists():
-            os.replace(self.last, self.previous)
+            self.last.replace(self.previous)
         _write(self.last, state)
 
     def save_best(self, state: dict[str, Any]) -> None:
@@ -61,4 +61,4 @@ def _write(path: Path, state: dict[str, Any]) -> None:
         torch.save({"schema": SCHEMA, **state}, file)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(temporary, path)
+    temporary.replace(path)

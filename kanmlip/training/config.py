@@ -40,7 +40,8 @@ class ScheduleConfig(Schema):
     """Learning-rate schedule, stepped once an epoch.
 
     Attributes:
-        name: ``plateau`` (ReduceLROnPlateau on the monitored validation metric), ``cosine`` (to ``min_lr`` at ``max_epochs``), ``constant``.
+        name: ``plateau`` (ReduceLROnPlateau on the monitored validation metric), ``cosine`` (to ``min_lr`` at
+            ``max_epochs``) or ``constant``.
         factor: Plateau's factor.
         patience: Plateau's patience in epochs.
         min_lr: Floor.

@@ -39,4 +39,4 @@ class History:
         writer.writerows(self.rows)
         temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
         temporary.write_text(text.getvalue())
-        os.replace(temporary, self.path)
+        temporary.replace(self.path)

@@ -74,7 +74,9 @@ def _require(package: str, key: str) -> None:
     from importlib.util import find_spec
 
     if find_spec(package) is None:
-        raise MissingDependencyError(f"logger.{key}=true needs {package}, which is not installed; run: pip install {package}, or use logger=csv")
+        raise MissingDependencyError(
+            f"logger.{key}=true needs {package}, which is not installed; run: pip install {package}, or use logger=csv"
+        )
 
 
 def _open_wandb(config: LoggerConfig, run_dir: Path, run_id: str, settings: Mapping[str, Any]) -> WandbLogger:

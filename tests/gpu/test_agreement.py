@@ -7,6 +7,7 @@ import copy
 import pytest
 import torch
 from ase import Atoms
+
 from tests.models.cases import Case, all_cases, build_case
 
 

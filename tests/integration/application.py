@@ -7,7 +7,9 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,22 +34,24 @@ def train(*arguments: str, folder: Path, **extra: str) -> subprocess.CompletedPr
     )
 
 
-def interrupt(*arguments: str, folder: Path, when: str, **extra: str) -> tuple[int, str]:
-    """Start, send Ctrl-C as a terminal does (to the whole process group) once ``when`` is printed; exit code and output."""
-    process = subprocess.Popen(
-        command(*arguments), cwd=folder, env=environment(**extra), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        start_new_session=True,
-    )  # fmt: skip
-    output = ""
-    assert process.stdout is not None
-    for line in process.stdout:
-        output += line
-        if when in line:
-            time.sleep(1.5)
-            os.killpg(process.pid, signal.SIGINT)
-            break
-    output += process.stdout.read()
-    return process.wait(timeout=60), output
+def interrupt(*arguments: str, folder: Path, when: Callable[[], bool], **extra: str) -> tuple[int, str]:
+    """Start, send Ctrl-C as a terminal does (to the whole process group) once ``when`` holds; exit code and output."""
+    with tempfile.TemporaryFile("w+") as output:
+        process = subprocess.Popen(
+            command(*arguments), cwd=folder, env=environment(**extra), stdout=output, stderr=output, start_new_session=True
+        )  # fmt: skip
+        deadline = time.monotonic() + 60
+        while process.poll() is None and time.monotonic() < deadline and not when():
+            time.sleep(0.1)
+        os.killpg(process.pid, signal.SIGINT)
+        code = process.wait(timeout=60)
+        output.seek(0)
+        return code, output.read()
+
+
+def epochs_done() -> list[int]:
+    """Rows of every run's history."""
+    return [len(path.read_text().splitlines()) - 1 for path in results().glob("runs/*/history.csv")]
 
 
 def results() -> Path:

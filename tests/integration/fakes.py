@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from kanmlip.data.base import DatasetConfig, Splits
 from kanmlip.data.graph import Graph
 from kanmlip.data.statistics import DataStats
-from kanmlip.errors import DivergenceError
+from kanmlip.errors import DataError, DivergenceError
 from kanmlip.models.base import ModelConfig
 from kanmlip.models.potential import Potential
 from kanmlip.placement.config import PlacementConfig
@@ -125,5 +125,7 @@ def fault(seed: int, place: str = "") -> None:
         raise MemoryError("no room")
     if kind == "diverge":
         raise DivergenceError("the loss became NaN in epoch 1")
+    if kind == "data":
+        raise DataError("frame 3 has no energy")
     if kind == "sleep":
         time.sleep(60)

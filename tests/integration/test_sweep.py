@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.integration.application import FAKE, interrupt, records, results, statuses, train
+from tests.integration.application import FAKE, epochs_done, interrupt, records, results, statuses, train
 
 LAUNCHERS = {"basic": (), "joblib": ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")}
 # basis has no effect without a KAN, so that six jobs are four runs.
@@ -66,7 +66,7 @@ def test_nothing_starts_when_one_combination_is_wrong(tmp_path: Path) -> None:
 
 def test_ctrl_c_ends_a_parallel_sweep_resumably(tmp_path: Path) -> None:
     arguments = ("-m", *FAKE, "trainer.max_epochs=60", "seed=1,2,3", *LAUNCHERS["joblib"])
-    code, output = interrupt(*arguments, folder=tmp_path, when="placement none", KANMLIP_TEST_DELAY="0.05")
+    code, output = interrupt(*arguments, folder=tmp_path, when=lambda: len(epochs_done()) == 2, KANMLIP_TEST_DELAY="0.1")
     assert code == 130, output
     assert {status["status"] for status in statuses().values()} == {"interrupted"}
     assert "-s3-" not in "".join(statuses()), "no further job may start"

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from ase import Atoms
 from omegaconf import OmegaConf
-from tests.models.settings import CONF, bases, build, energy_models
 
 from kanmlip.data.graph import Graph
 from kanmlip.kan import Basis
@@ -20,6 +19,7 @@ from kanmlip.placement.config import HeadConfig, PlacementConfig
 from kanmlip.placement.place import place
 from kanmlip.placement.report import PlacementReport
 from kanmlip.schema import locate
+from tests.models.settings import CONF, bases, build, energy_models
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,13 @@ import json
 import pytest
 import torch
 from ase import Atoms
-from tests.models.cases import Case, NamedBasis, all_cases, build_case
-from tests.models.settings import build, energy_models
 
 from kanmlip.errors import ConfigError
 from kanmlip.kan import KAN
 from kanmlip.placement.config import HeadConfig, PlacementConfig
 from kanmlip.placement.place import place, record_calls
+from tests.models.cases import Case, NamedBasis, all_cases, build_case
+from tests.models.settings import build, energy_models
 
 SWAPPED = all_cases(with_none=False)
 
@@ -53,7 +53,9 @@ def test_the_report_lists_every_kan_with_its_parameters(case: Case, silver: list
 
 
 def test_allegro_placements_are_the_papers_three_blocks_and_spare_the_environment_embedding(silver: list[Atoms]) -> None:
-    replaced = {p: {r.group for r in build_case(Case("allegro", p, "gaussian"), silver)[3].replaced} for p in ("output", "besides_output", "all")}
+    replaced = {
+        p: {r.group for r in build_case(Case("allegro", p, "gaussian"), silver)[3].replaced} for p in ("output", "besides_output", "all")
+    }
     assert replaced == {"output": {"output"}, "besides_output": {"two_body", "latent"}, "all": {"two_body", "latent", "output"}}
     potential = build_case(Case("allegro", "all", "gaussian"), silver)[0]
     embeddings = [name for name, module in potential.named_modules() if "env_embed" in name and isinstance(module, KAN)]

@@ -12,10 +12,10 @@ import pytest
 import torch
 from ase import Atoms
 from ase.calculators.calculator import all_changes
-from tests.models.settings import build, energy_models
 
 from kanmlip.errors import MissingDependencyError
 from kanmlip.models.base import ModelConfig
+from tests.models.settings import build, energy_models
 
 
 @pytest.mark.parametrize("name", ["allegro", "nequip"])
@@ -68,12 +68,14 @@ def test_the_seed_alone_decides_the_initial_weights(model: ModelConfig, silver: 
 
 
 @pytest.mark.parametrize("model", energy_models().values(), ids=energy_models())
-def test_a_missing_upstream_is_one_line_that_says_what_to_install(model: ModelConfig, silver: list[Atoms], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_upstream_is_one_line_that_says_what_to_install(
+    model: ModelConfig, silver: list[Atoms], monkeypatch: pytest.MonkeyPatch
+) -> None:
     absent = next(iter(model.requires))
     find_spec, real_import = importlib.util.find_spec, builtins.__import__
 
     def refuse(name: str, *args: Any, **kwargs: Any) -> Any:
-        if name.split(".")[0] == absent:
+        if name.split(".", maxsplit=1)[0] == absent:
             raise ImportError(name)
         return real_import(name, *args, **kwargs)
 

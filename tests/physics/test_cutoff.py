@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
+
 from tests.models.cases import Case, all_cases, build_case
 from tests.models.settings import build, energy_models
 

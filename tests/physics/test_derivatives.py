@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
+
 from tests.models.cases import Case, all_cases, build_case
 
 CASES = all_cases()
@@ -76,7 +77,7 @@ def test_gradients_of_a_force_loss_equal_finite_differences_over_the_parameters(
     def shifted(offset: float) -> None:
         with torch.no_grad():
             for p, d in zip(parameters, direction, strict=True):
-                p += offset / length * d
+                p.add_(d, alpha=offset / length)
 
     # Fourth-order central difference.
     numerical = (8 * (loss_at(STEP) - loss_at(-STEP)) - (loss_at(2 * STEP) - loss_at(-2 * STEP))) / (12 * STEP)

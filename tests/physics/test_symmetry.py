@@ -7,6 +7,7 @@ import pytest
 import torch
 from ase import Atoms
 from scipy.spatial.transform import Rotation
+
 from tests.models.cases import Case, all_cases, build_case
 
 CASES = all_cases()

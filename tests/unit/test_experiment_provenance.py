@@ -44,6 +44,7 @@ def test_no_commit_inside_somebody_elses_repository(tmp_path: Path, monkeypatch:
     assert environment.git_state() == (None, None)
 
 
+OUT_OF_MEMORY = "killed by the kernel: out of memory"
 ROWS = [
     Outcome("allegro-none-mlp-toy-s1-0123456789", "done", "val/force_mae_eV_per_A", 0.0123456, 61.25, None),
     Outcome(

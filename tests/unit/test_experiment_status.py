@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import pytest
 import torch
@@ -125,9 +125,7 @@ def test_a_worker_whose_parent_dies_stops_resumably(tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     run_dir.mkdir()
     write_status(run_dir, Status("pending", "run", attempts=1))
-    slow: dict[str, Any] = {
-        "PYTHONPATH": f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}{os.pathsep}{Path(__file__).parents[2]}"
-    }
+    path = os.pathsep.join(filter(None, (str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH"))))
     # A pipeline that only waits, in the place of the real one.
     code = (
         "import sys, time, types\n"
@@ -138,7 +136,7 @@ def test_a_worker_whose_parent_dies_stops_resumably(tmp_path: Path) -> None:
         f"sys.exit(main([{str(run_dir)!r}]))\n"
     )
     parent_code = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {code!r}], start_new_session=True).wait()"
-    parent = subprocess.Popen([sys.executable, "-c", parent_code], env={**os.environ, **slow})
+    parent = subprocess.Popen([sys.executable, "-c", parent_code], env={**os.environ, "PYTHONPATH": path})
     deadline = time.monotonic() + 30
     while (status := read_status(run_dir)) is None or status.status != "running":
         assert time.monotonic() < deadline

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 
 from kanmlip.data.graph import Graph
 from kanmlip.errors import ConfigError, DivergenceError
-from kanmlip.evaluation.evaluate import evaluate
+from kanmlip.evaluation.assessment import evaluate
 from kanmlip.training.checkpoints import CheckpointStore
 from kanmlip.training.config import TrainerConfig
 from kanmlip.training.history import History
@@ -52,7 +51,7 @@ class FitResult:
     best_epoch: int
     best_value: float
     stopped_because: str
-    peak_allocated_MB: float | None
+    peak_allocated_MB: float | None  # noqa: N815 - the unit's own case
     history_path: Path
 
 
@@ -169,8 +168,8 @@ def run_epoch(session: Session, train: Sequence[Graph], val: Sequence[Graph], se
     seconds = time.perf_counter() - start
     if not all(abs(value) < float("inf") for value in losses.values()):
         raise DivergenceError(
-            f"the loss became {losses['train/loss']} in epoch {session.epoch + 1} (learning rate {learning_rate:g}); checkpoints of earlier "
-            f"epochs are kept; try a smaller trainer.optimizer.lr or trainer.gradient_clip"
+            f"the loss became {losses['train/loss']} in epoch {session.epoch + 1} (learning rate {learning_rate:g}); checkpoints of "
+            f"earlier epochs are kept; try a smaller trainer.optimizer.lr or trainer.gradient_clip"
         )
     session.train_s += seconds
     session.epoch_s.append(seconds)

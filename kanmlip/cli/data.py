@@ -1,0 +1,131 @@
+"""``kanmlip-data``: which datasets there are, what they are, whether a file can be trained on, and getting one."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+MOST_PROBLEMS = 20
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns the exit code, 2 for wrong input."""
+    options = parser().parse_args(arguments)
+    from kanmlip.errors import KanmlipError
+
+    try:
+        return int(options.run(options))
+    except KanmlipError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    top = argparse.ArgumentParser(
+        prog="kanmlip-data", description="Datasets: list, describe, fetch, and check a file before training on it."
+    )
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+    commands.add_parser("list", help="every dataset and whether its files are there").set_defaults(run=list_datasets)
+    for name, run, text in (("info", info, "where a dataset comes from and what it holds"), ("fetch", fetch_dataset, "download its files")):
+        command = commands.add_parser(name, help=text)
+        command.add_argument("name", metavar="NAME")
+        command.set_defaults(run=run)
+    check = commands.add_parser("check", help="read an extended-XYZ file and name what looks wrong")
+    check.add_argument("path", type=Path, metavar="PATH")
+    check.add_argument("--energy-key", default="energy")
+    check.add_argument("--forces-key", default="forces")
+    check.add_argument("--stress-key", default="stress")
+    check.add_argument("--virial-key", default=None)
+    check.add_argument("--max-force", type=float, default=150.0, help="eV/Å (default %(default)s)")
+    check.set_defaults(run=check_file)
+    return top
+
+
+def list_datasets(options: argparse.Namespace) -> int:
+    """A line a dataset."""
+    from kanmlip.data.catalogue import catalogue, whole_dataset
+    from kanmlip.data.root import data_root
+    from kanmlip.errors import DataError
+    from kanmlip.experiment import conf_dir
+
+    root = data_root()
+    print(f"data root: {root} ({'there' if root.is_dir() else 'not there'}; set KANMLIP_DATA to change it)")
+    for name in catalogue(conf_dir()):
+        dataset = whole_dataset(conf_dir(), name)
+        if dataset is None:
+            state = "your own files: dataset.train=PATH"
+        else:
+            try:
+                dataset.check(root)
+                state = "ready"
+            except DataError:
+                state = "not there; kanmlip-data info " + name
+        print(f"  {name:<10} {state}")
+    return 0
+
+
+def info(options: argparse.Namespace) -> int:
+    """Settings, origin and files of a dataset."""
+    from kanmlip.data.catalogue import whole_dataset
+    from kanmlip.data.root import data_root
+    from kanmlip.errors import DataError
+    from kanmlip.experiment import conf_dir
+
+    dataset = whole_dataset(conf_dir(), options.name)
+    if dataset is None:
+        print(f"{options.name}: your own extended-XYZ files; see conf/dataset/{options.name}.yaml for the keys")
+        return 0
+    for key, value in dataset.model_dump(exclude={"n_train", "n_val", "n_test"}, exclude_none=True).items():
+        print(f"{key}: {value}")
+    print(f"labels: {', '.join(sorted(dataset.provides))}")
+    try:
+        print(f"fingerprint: {dataset.fingerprint(data_root())}")
+    except DataError as error:
+        print(f"files: {error}")
+    return 0
+
+
+def fetch_dataset(options: argparse.Namespace) -> int:
+    """Download the missing files."""
+    from kanmlip.data.catalogue import fetch, whole_dataset
+    from kanmlip.data.root import data_root
+    from kanmlip.errors import DataError
+    from kanmlip.experiment import conf_dir
+
+    dataset = whole_dataset(conf_dir(), options.name)
+    if dataset is None:
+        raise DataError(f"{options.name} has nothing to fetch: it reads your own files")
+    paths = fetch(dataset, data_root())
+    print("\n".join(map(str, paths)) or f"{options.name}: everything is there")
+    return 0
+
+
+def check_file(options: argparse.Namespace) -> int:
+    """What a file holds and what looks wrong; exit code 2 if anything does."""
+    from kanmlip.data.inspection import inspect
+    from kanmlip.data.labels import LabelKeys
+    from kanmlip.errors import DataError
+
+    if not options.path.is_file():
+        raise DataError(f"PATH={options.path}: there is no such file")
+    keys = LabelKeys(energy=options.energy_key, forces=options.forces_key, stress=options.stress_key, virial=options.virial_key)
+    report = inspect(options.path, keys, options.max_force)
+    low, high = report.atoms
+    print(f"{options.path}: {report.frames} frames of {low} to {high} atoms, {' '.join(report.species)}")
+    print(f"keys in the first frame: {', '.join(report.keys) or '(none)'}")
+    for name, count in report.labels.items():
+        print(f"{name}: in {count} of {report.frames} frames")
+    for line in report.lines:
+        print(line)
+    for problem in report.problems[:MOST_PROBLEMS]:
+        print(f"PROBLEM {problem}")
+    if len(report.problems) > MOST_PROBLEMS:
+        print(f"PROBLEM and {len(report.problems) - MOST_PROBLEMS} more")
+    print(f"{len(report.problems)} problem(s) found")
+    return 2 if report.problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,105 @@
+"""A look at an extended-XYZ file before training on it: what it holds, and what looks wrong."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+
+from kanmlip.data.labels import LabelKeys, available, extract, fault
+from kanmlip.data.xyz_file import iterate_frames, parse_frame
+from kanmlip.errors import DataError
+
+# Outside of these a file is probably not in eV and Å: no bonded solid or liquid has forces so small or energies so large.
+PLAUSIBLE_FORCE_RMS = (1e-3, 50.0)
+PLAUSIBLE_ENERGY_PER_ATOM = 1e5
+
+
+@dataclass
+class Inspection:
+    """Findings of a file.
+
+    Attributes:
+        frames: Number of frames.
+        atoms: Smallest and largest number of atoms.
+        species: Symbols present.
+        keys: Everything that the first frame carries.
+        labels: Label → number of frames that have it.
+        lines: Statistics, ready to print.
+        problems: What should not be trained on as it is.
+    """
+
+    frames: int
+    atoms: tuple[int, int]
+    species: list[str]
+    keys: list[str]
+    labels: dict[str, int]
+    lines: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
+def inspect(path: Path, keys: LabelKeys, max_force: float) -> Inspection:
+    """Read every frame of a file.
+
+    Raises:
+        DataError: If the file cannot be read at all.
+    """
+    structures = [parse_frame(text, path, index) for index, text in enumerate(iterate_frames(path))]
+    if not structures:
+        raise DataError(f"{path} has no frames")
+    labelled = [extract(atoms, keys) for atoms in structures]
+    counts = {name: sum(name in labels for labels in labelled) for name in ("energy", "forces", "stress")}
+    sizes = [len(atoms) for atoms in structures]
+    report = Inspection(
+        frames=len(structures),
+        atoms=(min(sizes), max(sizes)),
+        species=sorted({symbol for atoms in structures for symbol in set(atoms.get_chemical_symbols())}),
+        keys=sorted(available(structures[0])),
+        labels=counts,
+    )
+    expected = [name for name, count in counts.items() if count]
+    if not counts["energy"]:
+        report.problems.append(f"no frame has an energy under '{keys.energy}'; the first has: {', '.join(report.keys) or '(nothing)'}")
+    for index, (atoms, labels) in enumerate(zip(structures, labelled, strict=True)):
+        if reason := fault(atoms, labels, expected, max_force):
+            report.problems.append(f"frame {index}: {reason}")
+    report.problems += duplicates(structures)
+    _statistics(report, structures, labelled)
+    return report
+
+
+def _statistics(report: Inspection, structures: list[Atoms], labelled: list[dict[str, np.ndarray]]) -> None:
+    per_atom = np.array([labels["energy"] / len(atoms) for atoms, labels in zip(structures, labelled, strict=True) if "energy" in labels])
+    if len(per_atom):
+        report.lines.append(f"energy: {per_atom.mean():.4f} eV/atom on average, standard deviation {1e3 * per_atom.std():.2f} meV/atom")
+        if np.abs(per_atom).max() > PLAUSIBLE_ENERGY_PER_ATOM:
+            report.problems.append(f"energies reach {np.abs(per_atom).max():.3g} eV/atom: are they in eV, and of the whole cell?")
+    forces = [labels["forces"].ravel() for labels in labelled if "forces" in labels]
+    if forces:
+        flat = np.concatenate(forces)
+        rms = float(np.sqrt(np.mean(flat**2)))
+        report.lines.append(f"forces: root mean square {rms:.4f} eV/Å, largest component {np.abs(flat).max():.3f} eV/Å")
+        low, high = PLAUSIBLE_FORCE_RMS
+        if not low < rms < high:
+            report.problems.append(f"the forces' root mean square of {rms:.3g} is not plausible in eV/Å; check the unit")
+    stresses = [labels["stress"].ravel() for labels in labelled if "stress" in labels]
+    if stresses:
+        rms = float(np.sqrt(np.mean(np.concatenate(stresses) ** 2)))
+        report.lines.append(f"stress: root mean square {1e3 * rms:.2f} meV/Å³, which is also what predicting zero scores")
+
+
+def duplicates(structures: list[Atoms]) -> list[str]:
+    """Pairs of frames with the same atoms at the same positions in the same cell."""
+    seen: dict[str, int] = {}
+    found = []
+    for index, atoms in enumerate(structures):
+        digest = hashlib.sha256()
+        for array in (atoms.numbers, np.round(atoms.positions, 6), np.round(np.asarray(atoms.cell), 6)):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        first = seen.setdefault(digest.hexdigest(), index)
+        if first != index:
+            found.append(f"frame {index} has the structure of frame {first}")
+    return found

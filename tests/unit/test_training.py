@@ -1,0 +1,237 @@
+"""The trainer on a potential that takes milliseconds."""
+
+from __future__ import annotations
+
+import csv
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from kanmlip.data.graph import Graph
+from kanmlip.data.neighbours import build_graphs
+from kanmlip.errors import ConfigError, DivergenceError
+from kanmlip.evaluation import evaluate
+from kanmlip.training import FitResult, fit
+from kanmlip.training.averaging import ParameterAverage
+from kanmlip.training.config import TrainerConfig
+from kanmlip.training.loggers import LoggerConfig, build_loggers
+from kanmlip.training.loss import loss_terms, total_loss
+from kanmlip.training.order import shuffled_batches
+from kanmlip.training.session import Session
+from tests.fakes import PairPotential, pair_frames
+
+
+@pytest.fixture(scope="module")
+def train() -> list[Graph]:
+    return build_graphs(pair_frames(12), 3.5)
+
+
+@pytest.fixture(scope="module")
+def val() -> list[Graph]:
+    return build_graphs(pair_frames(5, seed=1), 3.5)
+
+
+def settings(**changes: Any) -> TrainerConfig:
+    base = {"max_epochs": 4, "precision": "float64", "progress_bar": False, "optimizer": {"lr": 0.01}, "ema_decay": 0.9, "device": "cpu"}
+    return TrainerConfig(**{**base, **changes})
+
+
+def train_it(
+    config: TrainerConfig, train: list[Graph], val: list[Graph], folder: Path, potential: PairPotential | None = None
+) -> FitResult:
+    return fit(potential or PairPotential(), train, val, config, folder, [], seed=3, metadata={"run_id": "test"})
+
+
+def test_it_fits_energies_forces_and_stress(train: list[Graph], val: list[Graph], tmp_path: Path) -> None:
+    potential = PairPotential()
+    before = evaluate(potential, val, 3, "cpu").metrics
+    config = settings(max_epochs=60, loss={"energy": 1, "forces": 1, "stress": 1}, schedule={"name": "cosine"})
+    result = train_it(config, train, val, tmp_path, potential)
+    after = evaluate(potential, val, 3, "cpu").metrics
+    for key in ("force_mae_eV_per_A", "energy_mae_eV_per_atom", "stress_mae_meV_per_A3"):
+        assert after[key] < 0.3 * before[key], key
+    assert result.best_value == pytest.approx(after["force_mae_eV_per_A"], rel=1e-12)
+    assert (result.epochs_run, result.updates, result.stopped_because) == (60, 180, "max_epochs")
+    assert not potential.training
+
+
+def test_history_has_a_row_an_epoch(train: list[Graph], val: list[Graph], tmp_path: Path) -> None:
+    result = train_it(settings(schedule={"name": "cosine", "min_lr": 0.0}), train, val, tmp_path)
+    rows = list(csv.DictReader(result.history_path.open()))
+    assert [int(row["epoch"]) for row in rows] == [1, 2, 3, 4]
+    rates = [float(row["lr"]) for row in rows]
+    np.testing.assert_allclose(rates, [0.01 * (1 + np.cos(np.pi * t / 4)) / 2 for t in range(4)])
+    assert {"train/loss", "train/loss_energy", "train/loss_forces", "val/force_mae_eV_per_A", "time/train_s"} <= set(rows[0])
+
+
+def test_plateau_halves_the_learning_rate_and_early_stopping_ends_the_run(train: list[Graph], val: list[Graph], tmp_path: Path) -> None:
+    config = settings(
+        max_epochs=50,
+        optimizer={"lr": 1e-7},
+        schedule={"name": "plateau", "patience": 0, "factor": 0.5, "min_lr": 0.0},
+        early_stopping={"patience": 6, "min_delta": 1e-3},
+    )
+    result = train_it(config, train, val, tmp_path)
+    assert result.epochs_run == 7
+    assert "no improvement" in result.stopped_because
+    rates = [float(row["lr"]) for row in csv.DictReader(result.history_path.open())]
+    assert rates[-1] < rates[0]
+
+
+def test_the_average_is_the_formula_and_leaves_the_trained_parameters_alone() -> None:
+    module = torch.nn.Linear(2, 1)
+    average = ParameterAverage(module, 0.8)
+    expected = module.weight.detach().clone()
+    for step in range(15):
+        with torch.no_grad():
+            module.weight.add_(1.0)
+        average.update()
+        decay = min(0.8, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * module.weight.detach()
+    trained = module.weight.detach().clone()
+    with average.applied():
+        torch.testing.assert_close(module.weight.detach(), expected)
+    assert torch.equal(module.weight, trained)
+
+
+def test_the_loss_is_its_formula(train: list[Graph]) -> None:
+    graph = next(shuffled_batches(train, 3, 0, 0, torch.device("cpu")))
+    output = PairPotential().eval()(graph, compute_stress=True)
+    config = settings(loss={"energy": 2.0, "forces": 3.0, "stress": 0.0}).loss
+    energy = ((output["energy"] - graph.labels["energy"]) / graph.num_atoms).square().mean()
+    forces = (output["forces"] - graph.labels["forces"]).square().mean()
+    assert float(total_loss(config, loss_terms(config, output, graph))) == pytest.approx(float(2 * energy + 3 * forces))
+    absolute = settings(loss={"kind": "mae", "energy": 0.0, "forces": 1.0}).loss
+    expected = float((output["forces"] - graph.labels["forces"]).abs().mean())
+    assert float(loss_terms(absolute, output, graph)["forces"]) == pytest.approx(expected)
+
+
+def test_gradients_are_clipped(train: list[Graph], val: list[Graph], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    norms = []
+    original = torch.optim.Adam.step
+
+    def spy(self: torch.optim.Adam, *args: Any, **kwargs: Any) -> Any:
+        norms.append(torch.cat([p.grad.flatten() for group in self.param_groups for p in group["params"]]).norm().item())
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", spy)
+    train_it(settings(max_epochs=1, gradient_clip=1e-3), train, val, tmp_path)
+    assert max(norms) <= 1e-3 * (1 + 1e-6)
+    assert norms[0] == pytest.approx(1e-3, rel=0.01)
+
+
+def test_order_is_a_function_of_seed_and_epoch_that_sees_every_structure_once(train: list[Graph]) -> None:
+    def frames(seed: int, epoch: int) -> list[int]:
+        return [int(f) for graph in shuffled_batches(train, 5, seed, epoch, torch.device("cpu")) for f in graph.frame]
+
+    assert frames(1, 2) == frames(1, 2)
+    assert frames(1, 2) != frames(1, 3) != frames(2, 3)
+    assert sorted(frames(1, 2)) == list(range(12))
+
+
+@pytest.mark.parametrize("term", ["energy", "forces", "stress"])
+def test_a_label_the_loss_needs_but_the_data_lack_is_named_before_training(
+    term: str, train: list[Graph], val: list[Graph], tmp_path: Path
+) -> None:
+    lacking = [*train[:-1], replace(train[-1], labels={k: v for k, v in train[-1].labels.items() if k != term})]
+    with pytest.raises(ConfigError, match=rf"trainer.loss.{term}=.*frame 11 of the training set.*trainer.loss.{term}=0"):
+        train_it(settings(loss={"energy": 1, "forces": 1, "stress": 1}), lacking, val, tmp_path)
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_divergence_is_named_and_keeps_the_last_good_checkpoint(train: list[Graph], val: list[Graph], tmp_path: Path) -> None:
+    train_it(settings(max_epochs=1), train, val, tmp_path)
+    good = (tmp_path / "checkpoints" / "last.ckpt").read_bytes()
+    with pytest.raises(DivergenceError, match=r"epoch 2.*trainer.optimizer.lr"):
+        forces = train[3].labels["forces"].clone()
+        forces[0, 0] = float("nan")
+        broken = [*train[:3], replace(train[3], labels={**train[3].labels, "forces": forces})]
+        train_it(settings(max_epochs=3), broken, val, tmp_path)
+    assert (tmp_path / "checkpoints" / "last.ckpt").read_bytes() == good
+
+
+def test_float32_networks_train_on_float64_geometry(train: list[Graph], val: list[Graph], tmp_path: Path) -> None:
+    potential = PairPotential(dtype=torch.float32)
+    train_it(settings(precision="float32"), train, val, tmp_path, potential)
+    assert next(potential.parameters()).dtype == torch.float32
+
+
+def test_a_finished_run_is_not_trained_again(train: list[Graph], val: list[Graph], tmp_path: Path) -> None:
+    first = train_it(settings(), train, val, tmp_path)
+    fresh = PairPotential(seed=5)
+    second = train_it(settings(), train, val, tmp_path, fresh)
+    assert second.updates == first.updates
+    assert evaluate(fresh, val, 2, "cpu").metrics["force_mae_eV_per_A"] == pytest.approx(first.best_value, rel=1e-12)
+
+
+def test_a_corrupt_checkpoint_falls_back_to_the_one_before(train: list[Graph], val: list[Graph], tmp_path: Path) -> None:
+    undisturbed = train_it(settings(), train, val, tmp_path / "a")
+    train_it(settings(max_epochs=3, schedule={"name": "constant"}), train, val, tmp_path / "b")
+    expected = train_it(settings(schedule={"name": "constant"}), train, val, tmp_path / "c")
+    last = tmp_path / "b" / "checkpoints" / "last.ckpt"
+    last.write_bytes(last.read_bytes()[: last.stat().st_size // 2])
+    with pytest.warns(UserWarning, match=r"last\.ckpt cannot be read.*earlier state"):
+        resumed = train_it(settings(schedule={"name": "constant"}), train, val, tmp_path / "b")
+    assert (resumed.updates, resumed.best_value) == (expected.updates, expected.best_value)
+    assert undisturbed.updates == resumed.updates
+
+
+def test_checkpoints_hold_nothing_but_tensors_and_plain_data(train: list[Graph], val: list[Graph], tmp_path: Path) -> None:
+    train_it(settings(), train, val, tmp_path)
+    for name in ("last.ckpt", "best.ckpt"):
+        state = torch.load(tmp_path / "checkpoints" / name, weights_only=True)
+        assert state["metadata"] == {"run_id": "test"}
+        assert set(state["model"]) == set(PairPotential().state_dict())
+
+
+def test_monitoring_what_is_not_measured_lists_what_is(train: list[Graph], val: list[Graph], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"trainer.monitor=val/forces.*val/force_mae_eV_per_A"):
+        train_it(settings(monitor="val/forces"), train, val, tmp_path)
+
+
+def test_adamw_decays_weights_and_adam_does_not() -> None:
+    kinds = {name: type(Session(PairPotential(), settings(optimizer={"name": name})).optimizer) for name in ("adam", "adamw")}
+    assert kinds == {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+
+
+@pytest.mark.slow
+def test_tensorboard_and_offline_wandb_write_files(
+    train: list[Graph], val: list[Graph], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    loggers = build_loggers(LoggerConfig(tensorboard=True, wandb=True), tmp_path, "run-1", {"seed": 1})
+    fit(PairPotential(), train, val, settings(max_epochs=2), tmp_path, loggers, 0, {})
+    assert list((tmp_path / "tensorboard").glob("events.out.tfevents.*"))
+    (run,) = (tmp_path / "wandb").glob("offline-run-*")
+    (log,) = run.glob("run-*.wandb")
+    assert b"val/force_mae_eV_per_A" in log.read_bytes()
+    assert os.environ.get("WANDB_API_KEY") is None
+
+
+def test_metrics_equal_their_formulas_over_batches_of_unequal_size(val: list[Graph]) -> None:
+    potential = PairPotential()
+    evaluation = evaluate(potential, val, batch_size=2, device="cpu")
+    p = evaluation.predictions
+    force = p["forces_pred"] - p["forces_true"]
+    energy = p["energy_pred"] - p["energy_true"]
+    stress = p["stress_pred"] - p["stress_true"]
+    expected = {
+        "energy_mae_eV_per_atom": np.abs(energy / p["num_atoms"]).mean(),
+        "energy_mae_eV_per_cell": np.abs(energy).mean(),
+        "energy_rmse_meV_per_atom": 1e3 * np.sqrt(np.mean((energy / p["num_atoms"]) ** 2)),
+        "force_mae_eV_per_A": np.abs(force).mean(),
+        "force_rmse_meV_per_A": 1e3 * np.sqrt(np.mean(force**2)),
+        "stress_mae_meV_per_A3": 1e3 * np.abs(stress).mean(),
+        "stress_rmse_meV_per_A3": 1e3 * np.sqrt(np.mean(stress**2)),
+        "stress_zero_rmse_meV_per_A3": 1e3 * np.sqrt(np.mean(p["stress_true"] ** 2)),
+    }
+    assert evaluation.metrics.keys() == expected.keys()
+    for key, value in expected.items():
+        assert evaluation.metrics[key] == pytest.approx(value, rel=1e-10), key
+    assert p["frame"].tolist() == list(range(5))
