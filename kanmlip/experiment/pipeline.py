@@ -14,7 +14,7 @@ import torch
 from kanmlip.data.graph import Graph, batch_graphs
 from kanmlip.data.neighbours import build_graphs
 from kanmlip.data.root import cache_root, data_root
-from kanmlip.data.statistics import DataStats, compute_statistics
+from kanmlip.data.statistics import DataStats, check_species, compute_statistics
 from kanmlip.errors import ConfigError, DataError
 from kanmlip.evaluation import evaluate
 from kanmlip.experiment.atomic import read_json, write_json, write_npz
@@ -52,6 +52,8 @@ def run(run_dir: Path) -> None:
     environment = write_environment(run_dir, config, splits, device)
     graphs = split_graphs(config, splits)
     stats = compute_statistics(graphs["train"], config.model.cutoff)
+    for name in ("val", "test"):
+        check_species(graphs[name], stats, name)
     potential, report = build(config, stats, graphs["train"], dtype)
     write_json(run_dir / "placement.json", report.to_dict())
     print(report, flush=True)

@@ -32,7 +32,7 @@ def match_moments(layer: KANLayer, x: Tensor, mean: Tensor, variance: Tensor) ->
         mean: Wanted means [out].
         variance: Wanted variances [out].
     """
-    weight = layer.weight
+    weight = layer.effective_weight
     flat = weight.reshape(weight.shape[0], -1).double()
     mean, variance = mean.to(flat), variance.to(flat)
     mu = _mean_features(layer, x)
@@ -58,7 +58,7 @@ def match_moments(layer: KANLayer, x: Tensor, mean: Tensor, variance: Tensor) ->
         solved = solved | exact
         if bool(solved.all()):
             break
-    weight.copy_(result.view_as(weight))
+    layer.set_effective_weight(result.view_as(weight))
 
 
 def _solve(own: Tensor, mixed: Tensor, along: Tensor, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor, Tensor]:

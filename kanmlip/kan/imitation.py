@@ -34,6 +34,6 @@ def imitate(layer: KANLayer, x: Tensor, y: Tensor) -> None:
         moment += features.T @ targets.double()
     gram.diagonal().add_(RIDGE * gram.diagonal().mean().clamp_min(torch.finfo(torch.float64).tiny))
     solution = torch.linalg.solve(gram, moment) * deviation.unsqueeze(1)
-    layer.weight.copy_(solution.T.reshape(layer.weight.shape))
+    layer.set_effective_weight(solution.T.reshape(layer.weight.shape))
     if y.shape[0] > 1:
         match_moments(layer, x, y.mean(0), y.var(0, correction=0))

@@ -28,6 +28,10 @@ class KANLayer(nn.Module):
     Standalone weights are random such that x ~ N(0, 1) gives outputs of variance 1, which is what a linear layer of a
     SiLU MLP with normalised weights gives (e3nn, nequip). ``KAN.calibrate`` sets another mean and variance.
 
+    W is a parameter of order one times a fixed gain for each column, again as in those MLPs. Under Adam, whose steps do
+    not know the size of a weight, a learning rate then means the same to a KAN as to the MLP it replaces; with W itself
+    as the parameter, KANs of many inputs take steps some ten times as large and train to errors several times worse.
+
     Args:
         in_features: Input channels.
         out_features: Output channels.
@@ -44,6 +48,7 @@ class KANLayer(nn.Module):
     """
 
     input_scale: Tensor
+    gain: Tensor
 
     def __init__(
         self,
@@ -68,22 +73,34 @@ class KANLayer(nn.Module):
         self.backend = backend
         self.expansion = Expansion(copy.deepcopy(basis), base, zero_preserving)
         self.weight = nn.Parameter(torch.empty(out_features, self.expansion.columns, in_features))
+        gain = column_gain(self.expansion) / in_features**0.5
+        self.register_buffer("gain", gain.to(self.weight.dtype).unsqueeze(-1), persistent=False)
         if norm == "scale":
             self.register_buffer("input_scale", torch.ones(in_features))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw weights [out, columns, in]; the last column is SiLU's if there is a base branch."""
-        deviation = initial_deviation(self.expansion) / self.in_features**0.5
+        """Draw parameters [out, columns, in]; the last column is SiLU's if there is a base branch."""
+        deviation = (initial_deviation(self.expansion) / column_gain(self.expansion)).to(self.weight)
         with torch.no_grad():
-            self.weight.normal_().mul_(deviation.to(self.weight).unsqueeze(-1))
+            self.weight.normal_().mul_(deviation.unsqueeze(-1))
+
+    @property
+    def effective_weight(self) -> Tensor:
+        """W [out, columns, in]: the parameters times a fixed gain for each column."""
+        return self.weight * self.gain
+
+    @torch.no_grad()
+    def set_effective_weight(self, weight: Tensor) -> None:
+        """Set the parameters such that ``effective_weight`` is ``weight`` [out, columns, in]."""
+        self.weight.copy_(weight / self.gain)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x [..., in] to [..., out]."""
         x = self.normalise(x)
         if self.backend == "reference" or torch.compiler.is_compiling():
-            return torch.einsum("...ik,oki->...o", self.expansion.evaluate(x), self.weight)
-        return layer(x.reshape(-1, self.in_features), self.weight, self.expansion).view(*x.shape[:-1], self.out_features)
+            return torch.einsum("...ik,oki->...o", self.expansion.evaluate(x), self.effective_weight)
+        return layer(x.reshape(-1, self.in_features), self.effective_weight, self.expansion).view(*x.shape[:-1], self.out_features)
 
     def normalise(self, x: Tensor) -> Tensor:
         """What the basis functions see of x [..., in]."""
@@ -113,6 +130,14 @@ class KANLayer(nn.Module):
 
 def initial_deviation(expansion: Expansion) -> Tensor:
     """Standard deviations [columns], float64, of the weights of one input that give Var[y] = 1 for x ~ N(0, 1)."""
+    share = torch.full((expansion.columns,), BASIS_SHARE if expansion.base else 1.0, dtype=torch.float64)
+    if expansion.base:
+        share[-1] = 1 - BASIS_SHARE
+    return column_gain(expansion) * share.sqrt()
+
+
+def column_gain(expansion: Expansion) -> Tensor:
+    """Weights [columns], float64, of one input with which the basis functions together, and SiLU alone, have variance 1 on N(0, 1)."""
     z = torch.linspace(-8, 8, 4001, dtype=torch.float64)
     density = torch.exp(-z.square() / 2)
     density /= density.sum()
@@ -120,12 +145,10 @@ def initial_deviation(expansion: Expansion) -> Tensor:
         functions = expansion.evaluate(z.to(expansion.offset)).to(density)
     mean = density @ functions
     variance = density @ (functions - mean).square()
-    share = torch.full_like(variance, BASIS_SHARE if expansion.base else 1.0)
     profile = expansion.basis.initial_profile()
     if expansion.base:
-        share[-1] = 1 - BASIS_SHARE
         profile = torch.cat([profile, profile.new_ones(1)])
         spread = torch.cat([(profile.square() * variance)[:-1].sum().expand(len(profile) - 1), variance[-1:]])
     else:
         spread = (profile.square() * variance).sum().expand(len(profile))
-    return profile * (share / spread).sqrt()
+    return profile / spread.sqrt()
