@@ -69,7 +69,8 @@ class ScalarLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map node features [N, irreps], scalars first."""
-        return nn.functional.linear(x[:, : self.num_scalars], self.weight) / self.num_scalars**0.5
+        scalars = x[:, : self.num_scalars]
+        return scalars @ self.weight.t() / self.num_scalars**0.5
 
     @torch.no_grad()
     def fit(self, x: Tensor, y: Tensor) -> None:

@@ -26,12 +26,12 @@ class Facet:
 
 
 FACETS = (
-    Facet("Data", "Mixed data", lambda record: _data_text(record)),
+    Facet("Data", "Mixed data", lambda record: _data_text(record)),  # noqa: PLW0108 - defined below
     Facet("Commit", "Mixed commits", lambda record: (record.environment.commit or "unknown commit")[:10]),
     Facet("Hardware", "Mixed hardware (times are not comparable)", lambda record: record.environment.hardware or "unknown hardware"),
     Facet("Device", "Mixed devices (times are not comparable)", lambda record: record.environment.device or "unknown device"),
     Facet("Threads", "Mixed thread counts (times are not comparable)", lambda record: _or_unknown(record.environment.threads)),
-    Facet("Software", "Mixed software versions", lambda record: _software_text(record)),
+    Facet("Software", "Mixed software versions", lambda record: _software_text(record)),  # noqa: PLW0108 - defined below
     Facet("Epochs", "Different numbers of epochs", lambda record: _count(record, "time/epochs")),
     Facet("Updates", "Different numbers of updates", lambda record: _count(record, "time/updates")),
 )
@@ -135,7 +135,8 @@ def _note_runs_set_aside(book: Notebook, row: Row) -> None:
     for group in row.selection.others:
         keys = _group_difference(chosen, group)
         book.add(
-            f"{_row_names([row])}: {len(group.by_seed)} finished run(s) of other settings are not averaged in ({keys}): {_quoted(group.run_ids)}.",
+            f"{_row_names([row])}: {len(group.by_seed)} finished run(s) of other settings are not averaged in "
+            f"({keys}): {_quoted(group.run_ids)}.",
             [row],
         )
     repeats = sorted(record.run_id for group in (chosen, *row.selection.others) if group for record in group.repeats)

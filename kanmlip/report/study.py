@@ -66,7 +66,7 @@ class PrintedRow(Schema):
     label: str
     match: Match | None = None
     literature: str | None = None
-    printed: dict[str, str] = {}
+    printed: dict[str, str] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -77,7 +77,10 @@ class PrintedRow(Schema):
 
 @dataclass(frozen=True)
 class Family:
-    """The rows of one table that share model, placement and basis; ``printed`` is keyed by the paper's seed, or by None where it prints none."""
+    """The rows of one table that share model, placement and basis.
+
+    ``printed`` is keyed by the paper's seed, or by None where it prints none.
+    """
 
     label: str
     match: Match
@@ -127,7 +130,7 @@ class Study(Schema):
     citation: str
     column_sets: dict[str, tuple[Column, ...]]
     tables: dict[str, TableSpec]
-    planned: dict[str, str] = {}
+    planned: dict[str, str] = Field(default_factory=dict)
 
     @field_validator("column_sets")
     @classmethod

@@ -48,7 +48,8 @@ class Cell:
 class Row:
     """One line of a table; ``marks`` are the letters of the notes that concern it.
 
-    ``kind`` is ``average`` (one row for all seeds), ``seed`` (one run), ``summary`` (mean of the ``seed`` rows above it), or ``literature``.
+    ``kind`` is ``average`` (one row for all seeds), ``seed`` (one run), ``summary`` (mean of the ``seed`` rows above it), or
+    ``literature``.
     """
 
     number: int

@@ -9,10 +9,10 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from kanmlip.experiment.composition import Composer, Sources, resolve
-from kanmlip.experiment.config import RunConfig, RunOptions
+from kanmlip.experiment.config import RunConfig
+from kanmlip.experiment.configure import compose_run
 from kanmlip.experiment.folders import conf_dir
-from kanmlip.experiment.validation import LOOKUP_TABLES, validate_run
+from kanmlip.experiment.validation import LOOKUP_TABLES
 from kanmlip.placement.config import PlacementConfig
 from kanmlip.schema import locate
 from kanmlip.training.config import TrainerConfig
@@ -41,8 +41,7 @@ TABLES = {
 
 
 def compose(*arguments: str) -> RunConfig:
-    plain = resolve(Composer(Sources(main=conf_dir())).compose(arguments))
-    return validate_run({key: value for key, value in plain.items() if key not in RunOptions.model_fields})
+    return compose_run(arguments)
 
 
 @pytest.mark.parametrize("budget", BUDGETS)
