@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal, cast
 
 import torch
@@ -70,12 +71,12 @@ class ScalarLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map node features [N, irreps], scalars first."""
         scalars = x[:, : self.num_scalars]
-        return scalars @ self.weight.t() / self.num_scalars**0.5
+        return scalars @ self.weight.t() / math.sqrt(self.num_scalars)
 
     @torch.no_grad()
     def fit(self, x: Tensor, y: Tensor) -> None:
         """Set the weights to the ridge regression of ``y`` [N, out] on the scalars of ``x``."""
-        scalars = x[:, : self.num_scalars].double() / self.num_scalars**0.5
+        scalars = x[:, : self.num_scalars].double() / math.sqrt(self.num_scalars)
         gram = scalars.T @ scalars
         gram.diagonal().add_(1e-3 * gram.diagonal().mean().clamp_min(torch.finfo(gram.dtype).tiny))
         self.weight.copy_(torch.linalg.solve(gram, scalars.T @ y.double()).T)

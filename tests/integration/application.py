@@ -65,3 +65,13 @@ def statuses() -> dict[str, dict[str, Any]]:
 
 def records() -> dict[str, dict[str, Any]]:
     return {path.stem: json.loads(path.read_text()) for path in sorted(results().glob("records/*.json"))}
+
+
+def train_preset(presets: tuple[str, ...], seeds: str, folder: Path) -> list[dict[str, Any]]:
+    """Run presets on the toy set at the smoke budget in one sweep; the records it made."""
+    arguments = ("-m", f"experiment={','.join(presets)}", f"seed={seeds}", "budget=smoke", "dataset=toy")
+    call = [sys.executable, "-m", "kanmlip.cli.train", *arguments]
+    done = subprocess.run(call, cwd=folder, env=environment(), capture_output=True, text=True, timeout=500, check=False)
+    if done.returncode != 0:
+        raise AssertionError(done.stdout + done.stderr)
+    return list(records().values())
