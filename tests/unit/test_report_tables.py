@@ -172,8 +172,9 @@ def test_missing_cells_say_why(typical: Path) -> None:
     assert "failed: oom" in text
     assert "diverged" in text
     assert "no run" in render_markdown(table(typical, "6"))
-    write(typical, record(seed=1111, metrics={}, hash="0123456789"))
-    assert "no train split" in render_csv(table(typical)) or "not recorded" in render_markdown(table(typical))
+    lacking = {"metrics": {"val/force_mae_eV_per_A": 0.03}, "data.n_train": 0}
+    write(typical, *(record(seed=seed, **lacking) for seed in (1111, 2222)))
+    assert "no train split" in render_markdown(table(typical))
 
 
 def test_a_corrupt_record_is_a_named_warning(typical: Path) -> None:
