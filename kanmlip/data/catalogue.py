@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import os
 import urllib.request
 from pathlib import Path
@@ -88,7 +89,7 @@ def download(address: str, path: Path, sha256: str) -> Path:
                 f"{address} has sha256 {digest.hexdigest()}, not {sha256}; nothing was kept: try again, or report a changed file"
             )
         temporary.replace(path)
-    except OSError as error:
+    except (OSError, http.client.HTTPException, ValueError) as error:
         raise DataError(f"{address} cannot be fetched: {error}; put the file at {path} by hand") from error
     finally:
         temporary.unlink(missing_ok=True)

@@ -12,9 +12,10 @@ import numpy as np
 from ase import Atoms
 
 from kanmlip.data.base import DatasetConfig, Splits
+from kanmlip.data.checksum import file_sha256
 from kanmlip.data.labels import LabelKeys, extract, require_key
 from kanmlip.data.selection import load_selected
-from kanmlip.data.xyz_file import file_sha256, iterate_frames, parse_frame, read_frames
+from kanmlip.data.xyz_file import iterate_frames, parse_frame, read_frames
 from kanmlip.errors import DataError
 
 DEFAULT_KEYS = LabelKeys()
@@ -24,7 +25,7 @@ ALL_LABELS = frozenset({"energy", "forces", "stress"})
 class ExtXYZ(DatasetConfig):
     """Training, validation and test structures from files, or from shares of the training file.
 
-    Labels are what the first training frame has under the keys; every other frame must have them too.
+    Labels are what the first training frame has under the keys; every other frame must have the same ones.
 
     Attributes:
         train: Path of the training file.

@@ -37,20 +37,34 @@ def available(atoms: Atoms) -> dict[str, Any]:
 
 
 def extract(atoms: Atoms, keys: LabelKeys) -> dict[str, NDArray[np.float64]]:
-    """The labels a frame has: ``energy`` [], ``forces`` [N, 3], ``stress`` [3, 3]."""
+    """The labels a frame has: ``energy`` [], ``forces`` [N, 3], ``stress`` [3, 3] (only where all directions are periodic).
+
+    Raises:
+        DataError: If what stands under a key is not so many numbers.
+    """
     values = available(atoms)
     labels: dict[str, NDArray[np.float64]] = {}
     if keys.energy in values:
-        labels["energy"] = np.asarray(values[keys.energy], dtype=np.float64).reshape(())
+        labels["energy"] = _numbers(values, keys.energy, (1,)).reshape(())
     if keys.forces is not None and keys.forces in values:
-        labels["forces"] = np.asarray(values[keys.forces], dtype=np.float64).reshape(len(atoms), 3)
+        labels["forces"] = _numbers(values, keys.forces, (3 * len(atoms),)).reshape(len(atoms), 3)
     if not all(atoms.pbc):
         return labels
     if keys.stress is not None and keys.stress in values:
-        labels["stress"] = full_stress(np.asarray(values[keys.stress], dtype=np.float64))
-    elif keys.virial is not None and keys.virial in values:
-        labels["stress"] = -full_stress(np.asarray(values[keys.virial], dtype=np.float64)) / atoms.get_volume()
+        labels["stress"] = full_stress(_numbers(values, keys.stress, (6, 9)))
+    elif keys.virial is not None and keys.virial in values and has_volume(atoms):
+        labels["stress"] = -full_stress(_numbers(values, keys.virial, (6, 9))) / atoms.get_volume()
     return labels
+
+
+def _numbers(values: Mapping[str, Any], key: str, sizes: Sequence[int]) -> NDArray[np.float64]:
+    try:
+        numbers = np.asarray(values[key], dtype=np.float64)
+    except (TypeError, ValueError):
+        raise DataError(f"what it has under '{key}' is not numeric: {str(values[key])[:40]!r}") from None
+    if numbers.size not in sizes:
+        raise DataError(f"it has {numbers.size} numbers under '{key}', not {' or '.join(map(str, sizes))}")
+    return numbers
 
 
 def full_stress(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -59,6 +73,12 @@ def full_stress(values: NDArray[np.float64]) -> NDArray[np.float64]:
         xx, yy, zz, yz, xz, xy = values.ravel()
         return np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
     return values.reshape(3, 3)
+
+
+def has_volume(atoms: Atoms) -> bool:
+    """Whether the lattice vectors of the periodic directions are there and independent."""
+    vectors = np.asarray(atoms.cell)[atoms.pbc]
+    return bool(np.linalg.det(vectors @ vectors.T) > 1e-12) if len(vectors) else True
 
 
 def require_key(atoms: Atoms, key: str, name: str, setting: str, source: str) -> None:
@@ -76,8 +96,8 @@ def fault(atoms: Atoms, labels: Mapping[str, NDArray[np.float64]], expected: Seq
     """Why a frame must not be trained on, or none."""
     if not np.isfinite(atoms.positions).all() or not np.isfinite(np.asarray(atoms.cell)).all():
         return "its positions or cell are not finite"
-    if all(atoms.pbc) and atoms.get_volume() < 1e-6:
-        return "it is periodic but its cell has no volume"
+    if not has_volume(atoms):
+        return f"it is periodic (pbc={''.join('FT'[p] for p in atoms.pbc)}) but its cell has no volume"
     for name in expected:
         if name not in labels:
             return f"it has no {name}"

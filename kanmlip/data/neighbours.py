@@ -86,13 +86,16 @@ def frame_to_graph(atoms: Atoms, cutoff: float) -> Graph:
     return to_graph(atoms, neighbour_edges(atoms, cutoff))
 
 
-def build_graphs(frames: Sequence[Atoms], cutoff: float, cache_dir: Path | None = None) -> list[Graph]:
+def build_graphs(
+    frames: Sequence[Atoms], cutoff: float, cache_dir: Path | None = None, indices: Sequence[int] | None = None
+) -> list[Graph]:
     """One graph a structure, with the neighbour lists of all of them in one cache file.
 
     Args:
         frames: Structures, labels in their calculators.
         cutoff: Å.
         cache_dir: Folder of the cache; none to compute always. A file that cannot be read is made anew.
+        indices: Index of each structure in its source (``Splits.indices``), kept in ``Graph.frame``; else counted from 0.
     """
     if not frames:
         return []
@@ -102,7 +105,8 @@ def build_graphs(frames: Sequence[Atoms], cutoff: float, cache_dir: Path | None 
         edges = [neighbour_edges(atoms, cutoff) for atoms in frames]
         if path is not None:
             _write(path, edges)
-    return [to_graph(atoms, pair, frame) for frame, (atoms, pair) in enumerate(zip(frames, edges, strict=True))]
+    numbers = range(len(frames)) if indices is None else indices
+    return [to_graph(atoms, pair, frame) for frame, atoms, pair in zip(numbers, frames, edges, strict=True)]
 
 
 def content_key(frames: Sequence[Atoms], cutoff: float) -> str:

@@ -10,9 +10,10 @@ from typing import ClassVar
 from ase import Atoms
 
 from kanmlip.data.base import DatasetConfig, Splits
+from kanmlip.data.checksum import file_sha256
 from kanmlip.data.labels import LabelKeys
 from kanmlip.data.selection import load_selected
-from kanmlip.data.xyz_file import file_sha256, read_frames
+from kanmlip.data.xyz_file import read_frames
 from kanmlip.errors import DataError
 
 ORIGIN_FIELDS = ("doi", "licence", "address", "note")
@@ -70,29 +71,44 @@ class PublishedDataset(DatasetConfig):
 
     def fingerprint(self, root: Path) -> str:
         """See :meth:`DatasetConfig.fingerprint`: over the checksums of all files, which are verified."""
-        digest = hashlib.sha256()
-        for split, path in sorted(self.paths(root).items()):
-            found = file_sha256(path)
-            if self.verify and found != self.sha256.get(split):
-                raise DataError(
-                    f"{path} has sha256 {found}, not {self.sha256.get(split)}: another version of dataset={self.name}; "
-                    f"replace the file, or use it as it is with dataset.verify=false"
-                )
-            digest.update(f"{split}:{found};".encode())
-        return digest.hexdigest()
+        checksums = {split: self.verified(path, self.sha256.get(split)) for split, path in self.paths(root).items()}
+        return hashlib.sha256("".join(f"{split}:{found};" for split, found in sorted(checksums.items())).encode()).hexdigest()
+
+    def verified(self, path: Path, expected: str | None) -> str:
+        """Checksum of a file.
+
+        Raises:
+            DataError: If it is not the expected one and ``verify`` is on.
+        """
+        found = file_sha256(path)
+        if self.verify and found != expected:
+            raise DataError(
+                f"{path} has sha256 {found}, not {expected}: another version of dataset={self.name}; "
+                f"replace the file, or use it as it is with dataset.verify=false"
+            )
+        return found
 
     def load(self, root: Path) -> Splits:
         """See :meth:`DatasetConfig.load`."""
         frames = {split: (path, read_frames(path)) for split, path in self.paths(root).items()}
         return self.select(root, frames, {split: list(range(len(texts))) for split, (_, texts) in frames.items()})
 
-    def select(self, root: Path, frames: Mapping[str, tuple[Path, list[str]]], available: Mapping[str, list[int]]) -> Splits:
+    def select(
+        self,
+        root: Path,
+        frames: Mapping[str, tuple[Path, list[str]]],
+        available: Mapping[str, list[int]],
+        title: str | None = None,
+        stand_in: bool | None = None,
+    ) -> Splits:
         """Draw, parse and check.
 
         Args:
             root: Data root.
             frames: Split → file and its frames as text.
             available: Split → indices that belong to it.
+            title: In place of the set's own.
+            stand_in: In place of the set's own.
         """
         wanted = {"train": self.n_train, "val": self.n_val, "test": self.n_test}
         chosen: dict[str, list[Atoms]] = {}
@@ -107,12 +123,12 @@ class PublishedDataset(DatasetConfig):
             labels = sorted(self.provides)
             chosen[split], indices[split] = load_selected(path, texts, drawn, LabelKeys(), labels, self.max_force, self.on_bad_frame)
             if drawn:
-                counts.append(f"{len(drawn)} of {len(available[split])} {split}")
+                counts.append(f"{len(indices[split])} of {len(available[split])} {split}")
         subset = f"{', '.join(counts)} frames (drawn with seed {self.subset_seed})"
         return Splits(
             **chosen,
-            label=f"{self.title}; {subset}",
-            stand_in=self.stand_in,
+            label=f"{title or self.title}; {subset}",
+            stand_in=self.stand_in if stand_in is None else stand_in,
             sha256=self.fingerprint(root),
             subset=subset,
             indices=indices,

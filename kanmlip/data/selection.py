@@ -40,15 +40,25 @@ def load_selected(
         Structures and the index of each.
 
     Raises:
-        DataError: Naming every bad frame by its index (the first ten) if they are not to be dropped, or if none is left.
+        DataError: Naming every bad frame by its index (the first ten) if they are not to be dropped, or if none is left; or if a
+            frame has a label that is not expected, which would go unused.
     """
     good: list[Atoms] = []
     kept: list[int] = []
     bad: list[str] = []
     for index in indices:
         atoms = parse_frame(frames[index], path, index)
-        labels = extract(atoms, keys)
-        reason = fault(atoms, labels, expected, max_force)
+        try:
+            labels = extract(atoms, keys)
+            reason = fault(atoms, labels, expected, max_force)
+        except DataError as error:
+            labels, reason = {}, str(error)
+        if unused := sorted(set(labels) - set(expected)):
+            name = unused[0]
+            raise DataError(
+                f"{path}: frame {index} has {name}, but the first training frame has none, so that it would not be used; "
+                f"add it there, or leave it out everywhere: dataset.{name}_key=null"
+            )
         if reason is not None:
             bad.append(f"frame {index}: {reason}")
             continue

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from kanmlip.data.labels import LabelKeys
 from kanmlip.data.root import cache_root
 from kanmlip.data.selection import load_selected
 from kanmlip.data.xyz_file import read_frames
+from kanmlip.errors import DataError
 
 RECIPE_VERSION = 1
 DECIMALS = 8
@@ -54,10 +56,11 @@ class Toy(DatasetConfig):
     def load(self, root: Path) -> Splits:
         """See :meth:`DatasetConfig.load`; the frames are cut into train, val and test in a random order."""
         path = cache_root() / "toy" / f"{self.fingerprint(root)[:16]}.extxyz"
-        if not path.is_file():
+        frames = self.cached(path)
+        if frames is None:
             print(f"making the toy set: {self.n_frames} snapshots of 71 Ag atoms with EMT labels", flush=True)
             write_frames(path, simulate(self))
-        frames = read_frames(path)
+            frames = read_frames(path)
         order = np.random.default_rng(self.trajectory_seed).permutation(len(frames)).tolist()
         train, val = int(len(order) * 2 / 3), int(len(order) * 5 / 6)
         parts = {"train": sorted(order[:train]), "val": sorted(order[train:val]), "test": sorted(order[val:])}
@@ -66,7 +69,7 @@ class Toy(DatasetConfig):
             drawn = self.draw(available, {"train": self.n_train, "val": self.n_val, "test": self.n_test}[split], split)
             labels = sorted(self.provides)
             chosen[split], indices[split] = load_selected(path, frames, drawn, LabelKeys(), labels, self.max_force, self.on_bad_frame)
-            counts.append(f"{len(drawn)} of {len(available)} {split}")
+            counts.append(f"{len(indices[split])} of {len(available)} {split}")
         subset = f"{', '.join(counts)} frames (drawn with seed {self.subset_seed})"
         return Splits(
             **chosen,
@@ -76,6 +79,14 @@ class Toy(DatasetConfig):
             subset=subset,
             indices=indices,
         )
+
+    def cached(self, path: Path) -> list[str] | None:
+        """The frames of an earlier run; none if there is no whole file of them."""
+        try:
+            frames = read_frames(path) if path.is_file() else []
+        except DataError:
+            frames = []
+        return frames if len(frames) == self.n_frames else None
 
 
 def silver_with_vacancy() -> Atoms:
@@ -88,7 +99,11 @@ def silver_with_vacancy() -> Atoms:
 
 
 def simulate(settings: Toy) -> list[Atoms]:
-    """Snapshots with energy, forces and stress of the positions as they are written (rounded)."""
+    """Snapshots with energy, forces and stress of the positions as they are written (rounded).
+
+    Deterministic on one machine. Rounding differs between processors and grows along a trajectory, so that another machine may
+    make other snapshots of the same ensemble; :meth:`Toy.fingerprint` therefore names the recipe.
+    """
     from ase import units
     from ase.calculators.emt import EMT
     from ase.md.langevin import Langevin
@@ -100,7 +115,10 @@ def simulate(settings: Toy) -> list[Atoms]:
     atoms.calc = EMT()
     random = np.random.RandomState(settings.trajectory_seed)
     MaxwellBoltzmannDistribution(atoms, temperature_K=settings.temperature_K, rng=random)
-    dynamics = Langevin(atoms, 5 * units.fs, temperature_K=settings.temperature_K, friction=0.02 / units.fs, rng=random)
+    with warnings.catch_warnings():
+        # ASE ≥ 3.28 warns that keeping the centre of mass fixed is not exactly canonical, which training data need not be.
+        warnings.simplefilter("ignore", FutureWarning)
+        dynamics = Langevin(atoms, 5 * units.fs, temperature_K=settings.temperature_K, friction=0.02 / units.fs, rng=random)
     dynamics.run(settings.equilibration)
     snapshots = []
     for _ in range(settings.n_frames):
@@ -119,10 +137,17 @@ def simulate(settings: Toy) -> list[Atoms]:
 
 
 def write_frames(path: Path, frames: list[Atoms]) -> None:
-    """Write an extended-XYZ file in one piece."""
+    """Write an extended-XYZ file in one piece.
+
+    Raises:
+        DataError: If the folder cannot be written to.
+    """
     import ase.io
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.extxyz")
-    ase.io.write(temporary, frames, format="extxyz")
-    temporary.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        ase.io.write(temporary, frames, format="extxyz")
+        temporary.replace(path)
+    except OSError as error:
+        raise DataError(f"{path} cannot be written: {error}; let KANMLIP_CACHE name a folder that can be") from error

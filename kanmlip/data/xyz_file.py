@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import bz2
 import gzip
-import hashlib
 import io
 import lzma
 from collections.abc import Callable, Iterator
@@ -78,8 +77,3 @@ def parse_frame(text: str, path: Path, index: int) -> Atoms:
     except Exception as error:  # ASE raises many kinds on malformed lines
         raise DataError(f"{path}: frame {index} cannot be parsed: {error}") from error
 
-
-def file_sha256(path: Path) -> str:
-    """Checksum of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -95,22 +95,10 @@ def fit(
     history = History(run_dir / "history.csv", session.rows)
     outcome = "failed"
     try:
-        reason = session.stop_reason()
-        with Progress(config.max_epochs, session.epoch, config.progress_bar) as progress:
-            while reason is None:
-                row = run_epoch(session, train, val, seed, fabric)
-                improved = session.end_epoch(float(row[config.monitor]))
-                session.rows.append(row)
-                if improved:
-                    with session.average.applied():
-                        store.save_best({"metadata": dict(metadata), "epoch": session.epoch, "model": potential.state_dict()})
-                reason = session.stop_reason()
-                if reason is not None or session.epoch % config.checkpoint_every_epochs == 0:
-                    store.save_last(session.state_dict(metadata))
-                history.append(row)
-                for logger in loggers:
-                    logger.log_metrics({name: value for name, value in row.items() if name != "epoch"}, step=session.epoch)
-                progress.advance(row, config.monitor)
+        for row in epochs(session, train, val, seed, fabric, store, metadata):
+            history.append(row)
+            for logger in loggers:
+                logger.log_metrics({name: value for name, value in row.items() if name != "epoch"}, step=session.epoch)
         outcome = "success"
     except KeyboardInterrupt:
         outcome = "interrupted"
@@ -127,10 +115,35 @@ def fit(
         per_epoch_s=statistics.median(session.epoch_s),
         best_epoch=session.best_epoch,
         best_value=session.best_value,
-        stopped_because=reason,
+        stopped_because=session.stop_reason() or "max_epochs",
         peak_allocated_MB=torch.cuda.max_memory_allocated(fabric.device) / 1e6 if fabric.device.type == "cuda" else None,
         history_path=history.path,
     )
+
+
+def epochs(
+    session: Session,
+    train: Sequence[Graph],
+    val: Sequence[Graph],
+    seed: int,
+    fabric: Fabric,
+    store: CheckpointStore,
+    metadata: Mapping[str, Any],
+) -> Iterator[dict[str, float | int]]:
+    """Train epoch by epoch until the session says stop; each row of the history comes after its checkpoint is safe."""
+    config, potential = session.config, session.potential
+    with Progress(config.max_epochs, session.epoch, config.progress_bar) as progress:
+        while session.stop_reason() is None:
+            row = run_epoch(session, train, val, seed, fabric)
+            improved = session.end_epoch(float(row[config.monitor]))
+            session.rows.append(row)
+            if improved:
+                with session.average.applied():
+                    store.save_best({"metadata": dict(metadata), "epoch": session.epoch, "model": potential.state_dict()})
+            if session.stop_reason() is not None or session.epoch % config.checkpoint_every_epochs == 0:
+                store.save_last(session.state_dict(metadata))
+            yield row
+            progress.advance(row, config.monitor)
 
 
 def open_fabric(config: TrainerConfig) -> Fabric:
