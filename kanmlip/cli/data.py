@@ -32,14 +32,14 @@ def parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text)
         command.add_argument("name", metavar="NAME")
         command.set_defaults(run=run)
-    check = commands.add_parser("check", help="read an extended-XYZ file and name what looks wrong")
-    check.add_argument("path", type=Path, metavar="PATH")
+    check = commands.add_parser("check", help="read extended-XYZ files and name what looks wrong in each, and frames that two share")
+    check.add_argument("paths", type=Path, metavar="PATH", nargs="+")
     check.add_argument("--energy-key", default="energy")
     check.add_argument("--forces-key", default="forces")
     check.add_argument("--stress-key", default="stress")
     check.add_argument("--virial-key", default=None)
     check.add_argument("--max-force", type=float, default=150.0, help="eV/Å (default %(default)s)")
-    check.set_defaults(run=check_file)
+    check.set_defaults(run=check_files)
     return top
 
 
@@ -55,20 +55,21 @@ def list_datasets(options: argparse.Namespace) -> int:
     for name in catalogue(conf_dir()):
         dataset = whole_dataset(conf_dir(), name)
         if dataset is None:
-            state = "your own files: dataset.train=PATH"
-        else:
-            try:
-                dataset.check(root)
-                state = "ready"
-            except DataError:
-                state = "not there; kanmlip-data info " + name
-        print(f"  {name:<10} {state}")
+            print(f"  {name:<10} your own files: dataset.train=PATH; energy, and forces and stress where they have them")
+            continue
+        try:
+            dataset.check(root)
+            state = "ready"
+        except DataError:
+            state = f"not usable (kanmlip-data info {name})"
+        about = f"{', '.join(sorted(dataset.provides))}; {getattr(dataset, 'licence', 'made here, free of licences')}"
+        print(f"  {name:<10} {state}; {about}{' (stand-in)' if getattr(dataset, 'stand_in', False) else ''}")
     return 0
 
 
 def info(options: argparse.Namespace) -> int:
     """Settings, origin and files of a dataset."""
-    from kanmlip.data.catalogue import whole_dataset
+    from kanmlip.data.catalogue import frame_table, whole_dataset
     from kanmlip.data.root import data_root
     from kanmlip.errors import DataError
     from kanmlip.experiment import conf_dir
@@ -79,6 +80,8 @@ def info(options: argparse.Namespace) -> int:
         return 0
     for key, value in dataset.model_dump(exclude={"n_train", "n_val", "n_test"}, exclude_none=True).items():
         print(f"{key}: {value}")
+    for budget, counts in frame_table(conf_dir(), options.name).items():
+        print(f"frames, budget={budget}: " + ", ".join(f"{'all' if count is None else count} {split}" for split, count in counts.items()))
     print(f"labels: {', '.join(sorted(dataset.provides))}")
     try:
         print(f"fingerprint: {dataset.fingerprint(data_root())}")
@@ -102,29 +105,35 @@ def fetch_dataset(options: argparse.Namespace) -> int:
     return 0
 
 
-def check_file(options: argparse.Namespace) -> int:
-    """What a file holds and what looks wrong; exit code 2 if anything does."""
-    from kanmlip.data.inspection import inspect
+def check_files(options: argparse.Namespace) -> int:
+    """What each file holds and what looks wrong; exit code 2 if anything does."""
+    from kanmlip.data.inspection import inspect, shared
     from kanmlip.data.labels import LabelKeys
     from kanmlip.errors import DataError
 
-    if not options.path.is_file():
-        raise DataError(f"PATH={options.path}: there is no such file")
+    for path in options.paths:
+        if not path.is_file():
+            raise DataError(f"PATH={path}: there is no such file")
     keys = LabelKeys(energy=options.energy_key, forces=options.forces_key, stress=options.stress_key, virial=options.virial_key)
-    report = inspect(options.path, keys, options.max_force)
-    low, high = report.atoms
-    print(f"{options.path}: {report.frames} frames of {low} to {high} atoms, {' '.join(report.species)}")
-    print(f"keys in the first frame: {', '.join(report.keys) or '(none)'}")
-    for name, count in report.labels.items():
-        print(f"{name}: in {count} of {report.frames} frames")
-    for line in report.lines:
-        print(line)
-    for problem in report.problems[:MOST_PROBLEMS]:
+    reports = {path: inspect(path, keys, options.max_force) for path in options.paths}
+    for path, report in reports.items():
+        low, high = report.atoms
+        print(f"{path}: {report.frames} frames of {low} to {high} atoms, {' '.join(report.species)}")
+        print(f"keys in the first frame: {', '.join(report.keys) or '(none)'}")
+        for name, count in report.labels.items():
+            print(f"{name}: in {count} of {report.frames} frames")
+        for line in report.lines:
+            print(line)
+        for problem in report.problems[:MOST_PROBLEMS]:
+            print(f"PROBLEM {problem}")
+        if len(report.problems) > MOST_PROBLEMS:
+            print(f"PROBLEM and {len(report.problems) - MOST_PROBLEMS} more")
+    common = shared(reports)
+    for problem in common:
         print(f"PROBLEM {problem}")
-    if len(report.problems) > MOST_PROBLEMS:
-        print(f"PROBLEM and {len(report.problems) - MOST_PROBLEMS} more")
-    print(f"{len(report.problems)} problem(s) found")
-    return 2 if report.problems else 0
+    count = sum(len(report.problems) for report in reports.values()) + len(common)
+    print(f"{count} problem(s) found")
+    return 2 if count else 0
 
 
 if __name__ == "__main__":

@@ -47,6 +47,12 @@ def whole_dataset(conf: Path, name: str) -> DatasetConfig | None:
     return dataset
 
 
+def frame_table(conf: Path, name: str) -> dict[str, dict[str, int | None]]:
+    """Budget size → split → number of frames (none: all), as the dataset's YAML says; empty where it has no such table."""
+    table: dict[str, dict[str, int | None]] = yaml.safe_load(catalogue(conf)[name].read_text()).get("frames") or {}
+    return table
+
+
 def fetch(dataset: DatasetConfig, root: Path) -> list[Path]:
     """Download what is missing of a dataset that has a direct address.
 

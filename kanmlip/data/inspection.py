@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,9 @@ from kanmlip.errors import DataError
 # Outside of these a file is probably not in eV and Å: no bonded solid or liquid has forces so small or energies so large.
 PLAUSIBLE_FORCE_RMS = (1e-3, 50.0)
 PLAUSIBLE_ENERGY_PER_ATOM = 1e5
+# An energy so many robust standard deviations from the median is worth a look; it need not be wrong.
+OUTLIER_DEVIATIONS = 10.0
+MOST_LISTED = 10
 
 
 @dataclass
@@ -30,6 +35,7 @@ class Inspection:
         labels: Label → number of frames that have it.
         lines: Statistics, ready to print.
         problems: What should not be trained on as it is.
+        structures: Checksum of each frame's structure, to find the same one in another file.
     """
 
     frames: int
@@ -39,6 +45,7 @@ class Inspection:
     labels: dict[str, int]
     lines: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    structures: list[str] = field(default_factory=list)
 
 
 def inspect(path: Path, keys: LabelKeys, max_force: float) -> Inspection:
@@ -50,7 +57,7 @@ def inspect(path: Path, keys: LabelKeys, max_force: float) -> Inspection:
     structures = [parse_frame(text, path, index) for index, text in enumerate(iterate_frames(path))]
     if not structures:
         raise DataError(f"{path} has no frames")
-    labelled = [extract(atoms, keys) for atoms in structures]
+    labelled, malformed = _extract_all(structures, keys)
     counts = {name: sum(name in labels for labels in labelled) for name in ("energy", "forces", "stress")}
     sizes = [len(atoms) for atoms in structures]
     report = Inspection(
@@ -59,16 +66,29 @@ def inspect(path: Path, keys: LabelKeys, max_force: float) -> Inspection:
         species=sorted({symbol for atoms in structures for symbol in set(atoms.get_chemical_symbols())}),
         keys=sorted(available(structures[0])),
         labels=counts,
+        structures=[structure_sha256(atoms) for atoms in structures],
     )
     expected = [name for name, count in counts.items() if count]
     if not counts["energy"]:
         report.problems.append(f"no frame has an energy under '{keys.energy}'; the first has: {', '.join(report.keys) or '(nothing)'}")
     for index, (atoms, labels) in enumerate(zip(structures, labelled, strict=True)):
-        if reason := fault(atoms, labels, expected, max_force):
+        if reason := malformed.get(index) or fault(atoms, labels, expected, max_force):
             report.problems.append(f"frame {index}: {reason}")
-    report.problems += duplicates(structures)
+    report.problems += duplicates(report.structures)
     _statistics(report, structures, labelled)
     return report
+
+
+def _extract_all(structures: list[Atoms], keys: LabelKeys) -> tuple[list[dict[str, np.ndarray]], dict[int, str]]:
+    labelled: list[dict[str, np.ndarray]] = []
+    malformed: dict[int, str] = {}
+    for index, atoms in enumerate(structures):
+        try:
+            labelled.append(extract(atoms, keys))
+        except DataError as error:
+            labelled.append({})
+            malformed[index] = str(error)
+    return labelled, malformed
 
 
 def _statistics(report: Inspection, structures: list[Atoms], labelled: list[dict[str, np.ndarray]]) -> None:
@@ -77,6 +97,7 @@ def _statistics(report: Inspection, structures: list[Atoms], labelled: list[dict
         report.lines.append(f"energy: {per_atom.mean():.4f} eV/atom on average, standard deviation {1e3 * per_atom.std():.2f} meV/atom")
         if np.abs(per_atom).max() > PLAUSIBLE_ENERGY_PER_ATOM:
             report.problems.append(f"energies reach {np.abs(per_atom).max():.3g} eV/atom: are they in eV, and of the whole cell?")
+        report.lines += energy_outliers(structures, labelled)
     forces = [labels["forces"].ravel() for labels in labelled if "forces" in labels]
     if forces:
         flat = np.concatenate(forces)
@@ -91,15 +112,52 @@ def _statistics(report: Inspection, structures: list[Atoms], labelled: list[dict
         report.lines.append(f"stress: root mean square {1e3 * rms:.2f} meV/Å³, which is also what predicting zero scores")
 
 
-def duplicates(structures: list[Atoms]) -> list[str]:
-    """Pairs of frames with the same atoms at the same positions in the same cell."""
+def energy_outliers(structures: list[Atoms], labelled: list[dict[str, np.ndarray]]) -> list[str]:
+    """Frames whose energy per atom, less what composition explains, is far from the median."""
+    indices = [i for i, labels in enumerate(labelled) if "energy" in labels and np.isfinite(labels["energy"])]
+    if len(indices) < 3:
+        return []
+    species = sorted({int(z) for i in indices for z in structures[i].numbers})
+    composition = np.array([[(structures[i].numbers == z).sum() for z in species] for i in indices], dtype=np.float64)
+    energies = np.array([float(labelled[i]["energy"]) for i in indices])
+    sizes = composition.sum(1)
+    fractions = composition / sizes[:, None]
+    residual = energies / sizes - fractions @ np.linalg.lstsq(fractions, energies / sizes, rcond=None)[0]
+    deviation = np.abs(residual - np.median(residual))
+    # 1.4826 turns the median absolute deviation of a normal distribution into its standard deviation.
+    scale = 1.4826 * np.median(deviation)
+    found = [indices[i] for i in np.flatnonzero(deviation > OUTLIER_DEVIATIONS * scale)] if scale > 0 else []
+    if not found:
+        return []
+    listed = ", ".join(map(str, found[:MOST_LISTED])) + (f" and {len(found) - MOST_LISTED} more" if len(found) > MOST_LISTED else "")
+    return [f"energy: frames {listed} lie more than {OUTLIER_DEVIATIONS:g} robust standard deviations from the median; have a look"]
+
+
+def structure_sha256(atoms: Atoms) -> str:
+    """Checksum of species, positions and cell, to a millionth of an Å."""
+    digest = hashlib.sha256()
+    for array in (atoms.numbers, np.round(atoms.positions, 6), np.round(np.asarray(atoms.cell), 6)):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def duplicates(structures: Sequence[str]) -> list[str]:
+    """Pairs of frames with the same atoms at the same positions in the same cell, from their checksums."""
     seen: dict[str, int] = {}
     found = []
-    for index, atoms in enumerate(structures):
-        digest = hashlib.sha256()
-        for array in (atoms.numbers, np.round(atoms.positions, 6), np.round(np.asarray(atoms.cell), 6)):
-            digest.update(np.ascontiguousarray(array).tobytes())
-        first = seen.setdefault(digest.hexdigest(), index)
+    for index, structure in enumerate(structures):
+        first = seen.setdefault(structure, index)
         if first != index:
             found.append(f"frame {index} has the structure of frame {first}")
+    return found
+
+
+def shared(reports: Mapping[Path, Inspection]) -> list[str]:
+    """Pairs of files with structures in common, which must not be training and validation data of one run."""
+    found = []
+    for one, other in combinations(reports, 2):
+        common = set(reports[one].structures) & set(reports[other].structures)
+        if common:
+            first = next(i for i, structure in enumerate(reports[other].structures) if structure in common)
+            found.append(f"{one} and {other} have {len(common)} structures in common (the first: frame {first} of the second)")
     return found

@@ -76,4 +76,3 @@ def parse_frame(text: str, path: Path, index: int) -> Atoms:
         return cast("Atoms", ase.io.read(io.StringIO(text), index=0, format="extxyz"))
     except Exception as error:  # ASE raises many kinds on malformed lines
         raise DataError(f"{path}: frame {index} cannot be parsed: {error}") from error
-
