@@ -39,10 +39,11 @@ tables: install
 	$(BIN)/kanmlip-tables
 
 bench: install
-	$(BIN)/python scripts/step_ratios.py
+	$(BIN)/python scripts/step_ratios.py --output results/benchmarks/step_ratios.json
 
-gpu-check: install
-	$(BIN)/python scripts/gpu_check.py
+# On a machine without a network, with the wheels of scripts/gather_wheels.sh on the path: make gpu-check INSTALLED=1
+gpu-check: $(if $(INSTALLED),,install)
+	PYTHONPATH=.:$$PYTHONPATH $(if $(INSTALLED),$(PYTHON),$(BIN)/python) scripts/gpu_check.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from typing import Protocol, cast
@@ -52,6 +53,12 @@ def place(potential: Potential, model: ModelConfig, placement: PlacementConfig, 
     """
     if placement.name not in model.placements:
         raise ConfigError(f"model={model.name}: " + describe_choice("placement", placement.name, model.placements))
+    if placement.name != "none" and (not placement.head.zero_preserving or placement.head.norm == "layer"):
+        warnings.warn(
+            f"placement.head.zero_preserving={placement.head.zero_preserving} placement.head.norm={placement.head.norm}: "
+            f"energies of such heads jump when a neighbour crosses the cutoff; good for comparison, not for molecular dynamics",
+            stacklevel=2,
+        )
     targets = find_targets(potential.upstream, model, model.placements[placement.name])
     outputs = {path: output for path, _, output in record_calls(potential, targets, calibration)}
     replaced = []

@@ -103,7 +103,8 @@ def test_a_checkpoint_restores_a_swapped_model_with_its_frozen_input_scales(case
     assert torch.equal(fresh(graph)["forces"], trained(graph)["forces"])
 
 
-def test_fastkans_literal_head_can_be_selected(silver: list[Atoms]) -> None:
+def test_fastkans_literal_head_can_be_selected_with_a_warning(silver: list[Atoms]) -> None:
     head = HeadConfig(zero_preserving=False, norm="layer")
-    potential, graph, _, _ = build_case(Case("allegro", "output", "gaussian"), silver, head=head)
+    with pytest.warns(UserWarning, match=r"placement.head.norm=layer.*jump when a neighbour crosses the cutoff"):
+        potential, graph, _, _ = build_case(Case("allegro", "output", "gaussian"), silver, head=head)
     assert torch.isfinite(potential(graph)["forces"]).all()
