@@ -22,7 +22,7 @@ class Graph:
     Attributes:
         positions: [N, 3], Å.
         atomic_numbers: [N], int64.
-        cell: [S, 3, 3], rows are lattice vectors, Å (zero rows along open directions are filled by the neighbour list).
+        cell: [S, 3, 3], rows are lattice vectors, Å; ASE's cell, with zero rows along open directions that have none.
         pbc: [S, 3], bool.
         edge_index: [2, E], int64.
         edge_cell_shift: [E, 3], int64, whole lattice vectors.

@@ -97,7 +97,7 @@ def fault(atoms: Atoms, labels: Mapping[str, NDArray[np.float64]], expected: Seq
     if not np.isfinite(atoms.positions).all() or not np.isfinite(np.asarray(atoms.cell)).all():
         return "its positions or cell are not finite"
     if not has_volume(atoms):
-        return f"it is periodic (pbc={''.join('FT'[p] for p in atoms.pbc)}) but its cell has no volume"
+        return f"it is periodic (pbc={''.join('T' if periodic else 'F' for periodic in atoms.pbc)}) but its cell has no volume"
     for name in expected:
         if name not in labels:
             return f"it has no {name}"

@@ -114,7 +114,8 @@ def split_graphs(config: RunConfig, splits: Splits) -> dict[str, list[Graph]]:
     for name in ("train", "val"):
         if not getattr(splits, name):
             raise DataError(f"dataset={config.dataset.name} gives no {name} frames; set dataset.n_{name} or dataset.{name}")
-    return {name: build_graphs(getattr(splits, name), config.model.cutoff, cache_root()) for name in SPLITS}
+    cutoff, cache = config.model.cutoff, cache_root()
+    return {name: build_graphs(getattr(splits, name), cutoff, cache, splits.indices.get(name)) for name in SPLITS}
 
 
 def build(config: RunConfig, stats: DataStats, train_graphs: Sequence[Graph], dtype: torch.dtype) -> tuple[Potential, PlacementReport]:

@@ -148,3 +148,31 @@ def test_more_frames_than_there_are_is_an_error(tmp_path: Path) -> None:
     path = write(tmp_path / "my.xyz", [labelled(i) for i in range(10)])
     with pytest.raises(DataError, match=r"dataset.n_train=50, but extxyz has 9 train structures"):
         dataset(path, n_train=50).load(tmp_path)
+
+
+def test_labels_that_only_later_frames_have_are_not_silently_unused(tmp_path: Path) -> None:
+    path = write(tmp_path / "my.xyz", [labelled(0, forces=True, stress=True), *(labelled(i, stress=True) for i in range(1, 10))])
+    with pytest.raises(DataError, match=r"has forces, but the first training frame has none.*dataset.forces_key=null"):
+        dataset(path).load(tmp_path)
+    splits = dataset(path, forces_key=None).load(tmp_path)
+    assert set(splits.train[0].calc.results) == {"energy"}
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ('energy=abc pbc="F F F"', "frame 1: what it has under 'energy' is not numeric: 'abc'"),
+        ('energy="1 2" pbc="F F F"', "frame 1: it has 2 numbers under 'energy', not 1"),
+        ('energy=1 pbc="T T F"', "frame 1: it is periodic .pbc=TTF. but its cell has no volume"),
+        ('energy=1 Lattice="3 0 0 6 0 0 0 0 3" pbc="T T F"', "frame 1: it is periodic .pbc=TTF. but its cell has no volume"),
+    ],
+)
+def test_malformed_labels_and_cells_are_named_by_frame(tmp_path: Path, header: str, message: str) -> None:
+    path = tmp_path / "my.xyz"
+    frames = ['energy=1 pbc="F F F"', header, 'energy=1 pbc="F F F"']
+    path.write_text("".join(f"1\nProperties=species:S:1:pos:R:3 {each}\nAg 0 0 0\n" for each in frames))
+    val = tmp_path / "val.xyz"
+    val.write_text('1\nProperties=species:S:1:pos:R:3 energy=1 pbc="F F F"\nAg 0 0 0\n')
+    with pytest.raises(DataError, match=message):
+        dataset(str(path), val=str(val)).load(tmp_path)
+    assert dataset(str(path), val=str(val), on_bad_frame="drop").load(tmp_path).indices["train"] == [0, 2]

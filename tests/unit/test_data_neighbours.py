@@ -99,3 +99,13 @@ def test_the_cache_is_used_keyed_by_content_and_survives_corruption(
 
 def test_an_empty_split_has_no_graphs(tmp_path: Path) -> None:
     assert build_graphs([], 4.0, tmp_path) == []
+
+
+def test_graphs_carry_the_index_of_their_frame_in_the_source(silver: list[Atoms]) -> None:
+    assert [int(graph.frame[0]) for graph in build_graphs(silver[:2], 3.0)] == [0, 1]
+    assert [int(graph.frame[0]) for graph in build_graphs(silver[:2], 3.0, indices=[17, 4])] == [17, 4]
+
+
+def test_a_cache_that_cannot_be_written_does_no_harm(silver: list[Atoms], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    assert len(build_graphs(silver, 3.0, tmp_path / "file")) == 4
