@@ -60,7 +60,7 @@ def ours_against_upstream(model: str, size: str, rounds: int, frames: int) -> di
     loop, name = (mace_run_train, "mace_run_train") if model == "mace" else (nequip_train, "nequip-train")
     settings = {"learning_rate": 1e-4, "ema_decay": 0.99, "clip": 10.0}
     theirs = loop(potential, shared.batches(fabric.device), **settings)  # type: ignore[arg-type]
-    return ratios(interleave({name: theirs, "kanmlip": our_epoch(shared, potential, fabric)}, rounds), name)
+    return ratios(interleave({name: theirs.epoch, "kanmlip": our_epoch(shared, potential, fabric)}, rounds), name)
 
 
 def main() -> int:

@@ -32,16 +32,13 @@ class Ratio:
         return f"{self.median:.2f} [{self.low:.2f}, {self.high:.2f}]"
 
 
-def interleave(
-    contenders: Mapping[str, Callable[[], object]], rounds: int, warmup: int = 2, calls: int = 1
-) -> dict[str, NDArray[np.float64]]:
+def interleave(contenders: Mapping[str, Callable[[], object]], rounds: int, warmup: int = 2) -> dict[str, NDArray[np.float64]]:
     """Time every contender once a round, in an order that is reversed every other round (A/B/B/A).
 
     Args:
-        contenders: Name → what to time.
+        contenders: Name → what to time. One that returns a float has measured its own seconds, without its set-up.
         rounds: Turns of each.
         warmup: Untimed calls of each before.
-        calls: Calls in one timing.
 
     Returns:
         Name → seconds of one call, [rounds].
@@ -55,10 +52,9 @@ def interleave(
         for name in names if turn % 2 == 0 else reversed(names):
             synchronise()
             start = time.perf_counter()
-            for _ in range(calls):
-                contenders[name]()
+            own = contenders[name]()
             synchronise()
-            seconds[name].append((time.perf_counter() - start) / calls)
+            seconds[name].append(own if isinstance(own, float) else time.perf_counter() - start)
     return {name: np.array(values) for name, values in seconds.items()}
 
 

@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
+from kanmlip.benchmark.interleave import synchronise
 from kanmlip.data.graph import Graph
 from kanmlip.models.mace_energy import MACEPotential
 from kanmlip.models.nequip_energy import NequIPPotential
 
-Epoch = Callable[[], object]
+
+class Loop(NamedTuple):
+    """An upstream training loop.
+
+    Attributes:
+        epoch: Trains for one epoch and returns its seconds, the set-up excluded; optimiser and average live on between calls.
+        model: What it trains, a copy of the potential's upstream model.
+    """
+
+    epoch: Callable[[], float]
+    model: nn.Module
 
 
-def nequip_train(potential: NequIPPotential, batches: Sequence[Graph], learning_rate: float, ema_decay: float, clip: float) -> Epoch:
+def nequip_train(potential: NequIPPotential, batches: Sequence[Graph], learning_rate: float, ema_decay: float, clip: float) -> Loop:
     """What ``nequip-train`` runs: a Lightning ``Trainer`` over nequip's ``EMALightningModule`` with its energy and force loss.
 
     Args:
@@ -27,7 +39,7 @@ def nequip_train(potential: NequIPPotential, batches: Sequence[Graph], learning_
         clip: Norm that gradients are clipped to.
 
     Returns:
-        A call that trains for one epoch; the trainer and its state live on between calls.
+        The loop, with a trainer made anew for each epoch around one module.
     """
     import lightning
     from nequip.train import EMALightningModule
@@ -52,8 +64,18 @@ def nequip_train(potential: NequIPPotential, batches: Sequence[Graph], learning_
         entry |= {"total_energy": graph.labels["energy"].view(-1, 1), "forces": graph.labels["forces"]}
         data.append(entry)
 
-    def epoch() -> None:
+    stopwatch = Stopwatch()
+
+    class Timed(lightning.Callback):  # type: ignore[misc, unused-ignore]
+        def on_train_epoch_start(self, *_: object) -> None:
+            stopwatch.start()
+
+        def on_train_epoch_end(self, *_: object) -> None:
+            stopwatch.stop()
+
+    def epoch() -> float:
         trainer = lightning.Trainer(
+            callbacks=[Timed()],
             max_epochs=1,
             accelerator="cpu" if data[0]["pos"].device.type == "cpu" else "gpu",
             devices=1,
@@ -65,11 +87,12 @@ def nequip_train(potential: NequIPPotential, batches: Sequence[Graph], learning_
             enable_model_summary=False,
         )
         trainer.fit(module, torch.utils.data.DataLoader(cast("Any", data), batch_size=None))
+        return stopwatch.seconds
 
-    return epoch
+    return Loop(epoch, upstream)
 
 
-def mace_run_train(potential: MACEPotential, batches: Sequence[Graph], learning_rate: float, ema_decay: float, clip: float) -> Epoch:
+def mace_run_train(potential: MACEPotential, batches: Sequence[Graph], learning_rate: float, ema_decay: float, clip: float) -> Loop:
     """What ``mace_run_train`` runs for each batch, ``mace.tools.train.take_step``, with its energy and force loss and EMA.
 
     Args and return value are those of :func:`nequip_train`.
@@ -85,7 +108,10 @@ def mace_run_train(potential: MACEPotential, batches: Sequence[Graph], learning_
     loss = WeightedEnergyForcesLoss(energy_weight=1.0, forces_weight=1.0)
     wanted = {"forces": True, "virials": False, "stress": False}
 
-    def epoch() -> None:
+    stopwatch = Stopwatch()
+
+    def epoch() -> float:
+        stopwatch.start()
         for batch in data:
             take_step(
                 model=model,
@@ -97,8 +123,28 @@ def mace_run_train(potential: MACEPotential, batches: Sequence[Graph], learning_
                 max_grad_norm=clip,
                 device=batch.device,
             )
+        stopwatch.stop()
+        return stopwatch.seconds
 
-    return epoch
+    return Loop(epoch, model)
+
+
+class Stopwatch:
+    """Seconds between a start and a stop."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.started = 0.0
+
+    def start(self) -> None:
+        """Begin."""
+        synchronise()
+        self.started = time.perf_counter()
+
+    def stop(self) -> None:
+        """End."""
+        synchronise()
+        self.seconds = time.perf_counter() - self.started
 
 
 class MACEBatch:

@@ -27,3 +27,9 @@ def test_drift_that_hits_both_alike_leaves_the_ratio() -> None:
     ratio = ratios({"mlp": drift, "kan": 1.4 * drift}, "mlp")["kan"]
     assert ratio.median == pytest.approx(1.4)
     assert ratio.high - ratio.low < 1e-12
+
+
+def test_a_contender_may_measure_itself() -> None:
+    seconds = interleave({"own": lambda: 0.25, "mine": lambda: None}, rounds=3, warmup=0)
+    assert seconds["own"].tolist() == [0.25] * 3
+    assert seconds["mine"].max() < 0.25
