@@ -42,6 +42,8 @@ def make_tables(options: argparse.Namespace) -> int:
     study = load_study(options.reproduction)
     keys = list(study.tables) if options.tables == "all" else [key.strip() for key in options.tables.split(",")]
     for key in keys:
+        if key in study.planned:
+            raise ConfigError(f"--tables={key}: Table {key} ({study.planned[key]}) is not made yet; there are: {', '.join(study.tables)}")
         if key not in study.tables:
             raise ConfigError(describe_choice("--tables", key, study.tables))
     evidence = read_evidence(options.results)
@@ -52,8 +54,10 @@ def make_tables(options: argparse.Namespace) -> int:
         raise ConfigError(describe_choice("--budget", options.budget, ["all", *known, *BUDGET_ORDER]))
     budgets = known if options.budget == "all" else [budget for budget in known if budget == options.budget]
     if not budgets:
+        failed = sum(options.budget in ("all", run.labels.budget) for run in evidence.unfinished)
+        remark = f" ({failed} did not finish)" if failed else ""
         raise ConfigError(
-            f"no finished run of budget {options.budget} has a record under {options.results / 'records'}; "
+            f"no finished run of budget {options.budget} has a record under {options.results / 'records'}{remark}; "
             f"make some with: kanmlip-train -m experiment=table3_none,table3_output budget=smoke seed=1111,2222"
         )
     # A table no run belongs to says nothing: it is left out unless it was asked for by name.
@@ -61,7 +65,7 @@ def make_tables(options: argparse.Namespace) -> int:
     tables = [table for table in tables if table.records or options.tables != "all"]
     write_tables(tables, options.results)
     if options.tables == "all" and options.budget == "all":
-        write_text(options.results / "tables" / "README.md", render_index(study, tables))
+        write_text(options.results / "tables" / "README.md", render_index(study, tables, evidence))
     print("\n".join(render_markdown(table) for table in tables))
     if not tables:
         print(f"records of budget {', '.join(budgets)} belong to no table of the paper")

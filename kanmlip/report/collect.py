@@ -9,8 +9,8 @@ from pathlib import Path
 from kanmlip.report.csv_table import render_csv
 from kanmlip.report.latex import render_latex
 from kanmlip.report.markdown import render_markdown
-from kanmlip.report.notes import write_facts, write_notes
-from kanmlip.report.records import Evidence
+from kanmlip.report.notes import FACETS, write_facts, write_notes
+from kanmlip.report.records import Evidence, Record
 from kanmlip.report.study import Study
 from kanmlip.report.table import Table, build_rows
 
@@ -52,22 +52,54 @@ def write_tables(tables: Sequence[Table], results: Path) -> list[Path]:
     return paths
 
 
-def render_index(study: Study, tables: Sequence[Table]) -> str:
-    """The list of tables that there are, for ``tables/README.md``."""
+def render_index(study: Study, tables: Sequence[Table], evidence: Evidence) -> str:
+    """The list of tables that there are and what they rest on, for ``tables/README.md``.
+
+    Args:
+        study: All tables, and those still to come.
+        tables: What was written.
+        evidence: What they were made of, to name the records that none of them uses.
+    """
+    used = {run_id for table in tables for run_id in table.records}
     lines = [
         "# Tables",
         "",
-        "Made by `kanmlip-tables` from `results/records` alone; each file says on what hardware, budget, seeds, commit and data it rests.",
+        "Made by `kanmlip-tables` from `results/records` alone (why a cell is empty comes from `results/runs`, where that is at hand).",
         "",
-        "| table | budget | rows with runs | runs |",
-        "|---|---|---|---|",
+        "**What these tables rest on**",
+        "",
+        *(f"- {line}" for line in _foundations([record for record in evidence.records if record.run_id in used])),
+        *_unused_records(used, evidence),
+        "- A row is the mean ± sample standard deviation over seeds of runs with the same settings and data; budgets never share a table.",
+        "- The paper's values are of other hardware and sizes, and of other data where a stand-in is named: compare ratios to the MLP row.",
+        "",
+        "| table | budget | rows with runs | runs | seeds | warnings |",
+        "|---|---|---|---|---|---|",
     ]
     for table in tables:
         filled, wanted = table.filled
+        seeds = ", ".join(map(str, sorted({record.labels.seed for record in table.records.values()}))) or "none"
         name = f"[{table.title}]({table.budget}/{table.name}.md)"
-        lines.append(f"| {name} | {table.budget} | {filled} of {wanted} | {len(table.records)} |")
-    lines += ["", *(f"Table {key} ({text}) is still to come." for key, text in sorted(study.planned.items()))]
+        warnings = sum(note.warning for note in table.notes)
+        lines.append(f"| {name} | {table.budget} | {filled} of {wanted} | {len(table.records)} | {seeds} | {warnings} |")
+    lines += ["", *(f"- Table {key} ({text}) is still to come." for key, text in sorted(study.planned.items()))]
     return "\n".join(lines) + "\n"
+
+
+def _foundations(records: Sequence[Record]) -> list[str]:
+    """What all used records have in common or not, one line a property."""
+    facets = [facet for facet in FACETS if facet.name in {"Data", "Commit", "Hardware", "Device"}]
+    lines = [f"Records: {len(records)}; budgets: {', '.join(sorted({record.labels.budget for record in records})) or 'none'}"]
+    for facet in facets:
+        lines.append(f"{facet.name}: {'; '.join(sorted({facet.of(record) for record in records})) or 'none'}")
+    dirty = sum(bool(record.environment.dirty) for record in records)
+    return [*lines, f"Made with uncommitted changes: {dirty} of {len(records)}"]
+
+
+def _unused_records(used: set[str], evidence: Evidence) -> list[str]:
+    """Finished runs of no row, or of settings that a row set aside: named, so that nothing is left out silently."""
+    unused = [record.run_id for record in evidence.records if record.run_id not in used]
+    return [f"- Records that no row uses: {', '.join(f'`{name}`' for name in unused)}"] if unused else []
 
 
 def write_text(path: Path, text: str) -> None:

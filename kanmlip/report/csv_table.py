@@ -79,6 +79,7 @@ def _provenance(row: Row) -> dict[str, str]:
         "params_head": _joined(_number(record.value("params/head")) for record in records),
         "peak_allocated_MB": _joined(_number(record.value("memory/peak_allocated_MB")) for record in records),
         "commits": _joined(record.environment.commit or "unknown" for record in records),
+        "earlier_commits": _joined(" ".join(record.environment.earlier_commits) for record in records),
         "dirty": _joined(_text(record.environment.dirty) for record in records),
         "hardware": _joined(record.environment.hardware or "unknown" for record in records),
         "device": _joined(record.environment.device or "unknown" for record in records),

@@ -90,9 +90,9 @@ def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def differing_keys(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
-    """Dotted keys whose values differ between two nested configs."""
+    """Dotted keys whose values differ between two nested configs, or that only one of them has."""
     left, right = flatten(first), flatten(second)
-    return [key for key in sorted({*left, *right}) if left.get(key) != right.get(key)]
+    return [key for key in sorted({*left, *right}) if (key in left, left.get(key)) != (key in right, right.get(key))]
 
 
 def reason_missing(selection: Selection, seed: int | None, runs_known: bool) -> str:

@@ -27,7 +27,7 @@ class Facet:
 
 FACETS = (
     Facet("Data", "Mixed data", lambda record: _data_text(record)),  # noqa: PLW0108 - defined below
-    Facet("Commit", "Mixed commits", lambda record: (record.environment.commit or "unknown commit")[:10]),
+    Facet("Commit", "Mixed commits", lambda record: _commit_text(record)),  # noqa: PLW0108 - defined below
     Facet("Hardware", "Mixed hardware (times are not comparable)", lambda record: record.environment.hardware or "unknown hardware"),
     Facet("Device", "Mixed devices (times are not comparable)", lambda record: record.environment.device or "unknown device"),
     Facet("Threads", "Mixed thread counts (times are not comparable)", lambda record: _or_unknown(record.environment.threads)),
@@ -158,7 +158,7 @@ def _group_difference(chosen: Group | None, other: Group) -> str:
 
 
 def _shared(record: Record) -> dict[str, Any]:
-    return {name: record.config.get(name) for name in SHARED_SECTIONS}
+    return {name: record.config[name] for name in SHARED_SECTIONS if name in record.config}
 
 
 def _row_names(rows: Sequence[Row]) -> str:
@@ -183,6 +183,13 @@ def _data_text(record: Record) -> str:
     sha = (record.environment.dataset_sha256 or "unknown")[:10]
     stand_in = "stand-in data: " if record.data.stand_in else ""
     return f"{stand_in}{record.data.label} ({frames} frames train/val/test, sha256 {sha})"
+
+
+def _commit_text(record: Record) -> str:
+    """The commit a run ended with; one that was resumed after a change of the code names those it began with."""
+    text = (record.environment.commit or "unknown commit")[:10]
+    earlier = [commit[:10] for commit in record.environment.earlier_commits]
+    return f"{text} (resumed, begun at {', '.join(earlier)})" if earlier else text
 
 
 def _software_text(record: Record) -> str:

@@ -11,6 +11,8 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from kanmlip.experiment.status import true_status
+
 # What this reader understands; kanmlip.experiment writes the version into each record.
 READABLE_SCHEMA_VERSIONS = frozenset({1})
 
@@ -43,6 +45,7 @@ class Environment(_Part):
     versions: dict[str, str | None] = {}
     dataset_sha256: str | None = None
     finished: str | None = None
+    earlier_commits: tuple[str, ...] = ()
 
 
 class DataUsed(_Part):
@@ -150,11 +153,13 @@ def _read_record(path: Path, warnings: list[str]) -> Record | None:
 
 
 def _read_run(path: Path, warnings: list[str]) -> Unfinished | None:
-    """A run folder's name holds its labels but for the budget, which its config.yaml holds."""
+    """A run folder's name holds its labels but for the budget, which its config.yaml holds; a run whose process is gone is interrupted."""
     run_id = path.parent.name
     parts = run_id.split("-")
     try:
-        status = json.loads(path.read_text(encoding="utf-8"))["status"]
+        status = true_status(path.parent)
+        if status is None:
+            raise ValueError("status.json is broken")
         config = yaml.safe_load((path.parent / "config.yaml").read_text(encoding="utf-8"))
         model, placement, basis, dataset, seed, _ = parts
         labels = Labels(
@@ -168,7 +173,7 @@ def _read_run(path: Path, warnings: list[str]) -> Unfinished | None:
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
         warnings.append(f"runs/{run_id}: its status is not readable ({type(error).__name__}: {_first_line(error)}); not used")
         return None
-    return Unfinished(run_id, labels, "done, but its record is missing" if status == "done" else str(status))
+    return Unfinished(run_id, labels, "done, but its record is missing" if status.status == "done" else status.status)
 
 
 def _first_line(error: BaseException) -> str:

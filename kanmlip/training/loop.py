@@ -201,7 +201,7 @@ def training_step(session: Session, graph: Graph, fabric: Fabric) -> dict[str, T
     output = session.potential(graph, compute_stress=config.loss.stress > 0)
     terms = loss_terms(config.loss, output, graph)
     loss = total_loss(config.loss, terms)
-    # Positions require gradients, for the forces; their gradient of the loss is nobody's, and computing it costs a tenth of a step.
+    # Positions require gradients, for the forces; the loss's gradient by them is nobody's: do not compute it.
     fabric.backward(loss, inputs=session.average.parameters)
     if config.gradient_clip is not None:
         torch.nn.utils.clip_grad_norm_(session.average.parameters, config.gradient_clip, foreach=True)
