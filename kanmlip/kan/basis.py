@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+
+from kanmlip.kan.family import Family
 
 MAX_DERIVATIVE = 3
 
@@ -47,7 +50,7 @@ class Basis(nn.Module, ABC):
         """Values φ_k(x): [...] → [..., K]."""
         return self.evaluate(x, 0)
 
-    def write(self, x: Tensor, orders: Sequence[int], outs: Sequence[Tensor]) -> None:
+    def write(self, x: Tensor, orders: Sequence[int], outs: Sequence[Tensor], shape: Tensor | None = None) -> None:
         """Fill ``outs`` with derivatives of the given orders, in place and without a graph.
 
         Args:
@@ -55,9 +58,30 @@ class Basis(nn.Module, ABC):
             orders: Increasing orders of differentiation.
             outs: One contiguous tensor [n, C, in] an order with C ≥ K + 2 ``pad``; function k goes to column ``pad`` + k. The
                 other columns may be left with anything in them.
+            shape: Centres and inverse widths [2, K] in place of the basis's own, for bases that have a ``shape``.
         """
         for order, out in zip(orders, outs, strict=True):
             out[:, self.pad : self.pad + self.num_basis].copy_(self.evaluate(x, order).transpose(1, 2))
+
+    def family(self) -> Family | None:
+        """The functions in the terms of compiled kernels; None for a basis that only ``evaluate`` and ``write`` know."""
+        return None
+
+    def shape(self) -> Tensor | None:
+        """Learnable centres c_k and inverse widths s_k [2, K] of functions φ_k(x) = φ((x − c_k) s_k); None if nothing is learnable."""
+        return None
+
+    def kernel(self) -> Basis:
+        """The basis that kernels evaluate; not itself if the functions are fixed combinations (``mixing``) of others."""
+        return self
+
+    def mixing(self) -> Tensor | None:
+        """M [kernel functions, K], float64, with φ_k = Σ_m M_mk κ_m over the functions of ``kernel``; None for the identity."""
+        return None
+
+    def arguments(self) -> dict[str, Any]:
+        """What the constructor has to be called with for the same functions: each of its arguments is an attribute."""
+        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
 
     def initial_profile(self) -> Tensor:
         """Relative standard deviation of the functions' initial weights [K], float64."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from kanmlip.kan.basis import Basis, check_count, check_derivative, check_grid
+from kanmlip.kan.family import LocalPolynomials
 
 
 class BSpline(Basis):
@@ -64,7 +65,18 @@ class BSpline(Basis):
         jump = ((distance < 2).to(t.dtype) - 4 * (distance < 1).to(t.dtype)) / self.spacing**3
         return torch.where(negative, jump, -jump)
 
-    def write(self, x: Tensor, orders: Sequence[int], outs: Sequence[Tensor]) -> None:
+    def family(self) -> LocalPolynomials:
+        """See :meth:`Basis.family`."""
+        sixth = 1 / 6
+        pieces = (
+            (sixth, -0.5, 0.5, -sixth),
+            (4 * sixth, 0.0, -1.0, 0.5),
+            (sixth, 0.5, 0.5, -0.5),
+            (0.0, 0.0, 0.0, sixth),
+        )
+        return LocalPolynomials(self.num_basis, self.grid_min - 3 * self.spacing, self.spacing, pieces)
+
+    def write(self, x: Tensor, orders: Sequence[int], outs: Sequence[Tensor], shape: Tensor | None = None) -> None:
         """See :meth:`Basis.write`; the four functions that are not zero at x, scattered into the dense [n, C, in]."""
         check_derivative(max(orders))
         last = self.num_basis + 3  # support of all functions together, in intervals

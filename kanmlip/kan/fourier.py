@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from kanmlip.kan.basis import Basis, check_count, check_derivative
+from kanmlip.kan.family import Waves
 
 
 class Fourier(Basis):
@@ -45,7 +46,11 @@ class Fourier(Basis):
         parts = ((cos, sin), (-sin, cos), (-cos, -sin), (sin, -cos))[derivative]
         return torch.cat([part * self.frequencies**derivative for part in parts], dim=-1)
 
-    def write(self, x: Tensor, orders: Sequence[int], outs: Sequence[Tensor]) -> None:
+    def family(self) -> Waves:
+        """See :meth:`Basis.family`."""
+        return Waves(self.num_basis, 2 * math.pi / self.period)
+
+    def write(self, x: Tensor, orders: Sequence[int], outs: Sequence[Tensor], shape: Tensor | None = None) -> None:
         """See :meth:`Basis.write`; one cosine and one sine a point, the other waves by the addition theorem."""
         check_derivative(max(orders))
         n = self.num_waves

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from kanmlip.kan.basis import Basis, check_count, check_derivative, check_grid
+from kanmlip.kan.family import Gaussians
 
 # Functions that share one anchor in the recurrence. With 8 the anchor's own value underflows in float32 only where all
 # eight are below 1e-14.
@@ -57,7 +58,11 @@ class Gaussian(Basis):
             polynomial = (12 - 8 * u.square()) * u
         return polynomial * value / self.spacing**derivative
 
-    def write(self, x: Tensor, orders: Sequence[int], outs: Sequence[Tensor]) -> None:
+    def family(self) -> Gaussians:
+        """See :meth:`Basis.family`."""
+        return Gaussians(self.num_basis, tuple(self.constants()["centres"].tolist()), (1 / self.spacing,) * self.num_basis)
+
+    def write(self, x: Tensor, orders: Sequence[int], outs: Sequence[Tensor], shape: Tensor | None = None) -> None:
         """See :meth:`Basis.write`; φ⁽ⁿ⁺¹⁾ = w φ⁽ⁿ⁾ − (2n/h²) φ⁽ⁿ⁻¹⁾ with w = −2u/h."""
         targets = {order: out[:, : self.num_basis] for order, out in zip(orders, outs, strict=True)}
         top = max(orders)
