@@ -9,16 +9,16 @@ class LocalPolynomials(NamedTuple):
     """Shifted copies of one piecewise polynomial on a uniform grid, P pieces of degree D each.
 
     With t = (x − start)/spacing, j = ⌊t⌋ and f = t − j, only the functions k = j − P + 1 + m, m = 0 … P − 1, are not zero at x
-    (those with 0 ≤ k < count exist), and φ_k⁽ᵈ⁾(x) = spacing^−d (d/df)^d Σ_p pieces[m][p] f^p.
+    (those with 0 ≤ k < size exist), and φ_k⁽ᵈ⁾(x) = spacing^−d (d/df)^d Σ_p pieces[m][p] f^p.
 
     Attributes:
-        count: Number of functions K.
+        size: Number of functions K.
         start: Where function 0 begins; function k begins at ``start`` + k ``spacing``.
         spacing: Length of an interval.
         pieces: Coefficients [P][D + 1] in the fraction f of an interval; m = 0 is a function's last piece.
     """
 
-    count: int
+    size: int
     start: float
     spacing: float
     pieces: tuple[tuple[float, ...], ...]
@@ -28,27 +28,27 @@ class Gaussians(NamedTuple):
     """φ_k(x) = exp(−((x − c_k) s_k)²).
 
     Attributes:
-        count: Number of functions K.
+        size: Number of functions K.
         centres: c_k; empty if ``Basis.shape`` gives them.
         inverse_widths: s_k; empty if ``Basis.shape`` gives them.
     """
 
-    count: int
+    size: int
     centres: tuple[float, ...]
     inverse_widths: tuple[float, ...]
 
 
 class Waves(NamedTuple):
-    """cos(kωx) for k = 1 … n, then sin(kωx); ``count`` = 2 n, ``frequency`` = ω."""
+    """cos(kωx) for k = 1 … n, then sin(kωx); ``size`` = 2 n, ``frequency`` = ω."""
 
-    count: int
+    size: int
     frequency: float
 
 
 class Chebyshev(NamedTuple):
-    """T_k(tanh(x/width)) for k = 1 … count."""
+    """T_k(tanh(x/width)) for k = 1 … size."""
 
-    count: int
+    size: int
     width: float
 
 
