@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -81,7 +82,7 @@ class Basis(nn.Module, ABC):
 
     def arguments(self) -> dict[str, Any]:
         """What the constructor has to be called with for the same functions: each of its arguments is an attribute."""
-        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+        return {name: getattr(self, name) for name in _parameters(type(self))}
 
     def initial_profile(self) -> Tensor:
         """Relative standard deviation of the functions' initial weights [K], float64."""
@@ -99,6 +100,11 @@ class Basis(nn.Module, ABC):
             buffer = self.get_buffer(name)
             self.register_buffer(name, value.to(device=buffer.device, dtype=buffer.dtype), persistent=False)
         return self
+
+
+@functools.cache
+def _parameters(basis: type[Basis]) -> tuple[str, ...]:
+    return tuple(inspect.signature(basis).parameters)
 
 
 def check_derivative(derivative: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from kanmlip.kan.basis import Basis
+from kanmlip.kan.spec import BACKENDS, read_settings, write_spec
 
 
 class Expansion(nn.Module):
@@ -21,6 +23,7 @@ class Expansion(nn.Module):
 
     Attributes:
         columns: Number of functions, K or K + 1.
+        specs: The functions that kernels evaluate, as a text for each backend; see ``read_spec``.
     """
 
     offset: Tensor
@@ -33,6 +36,7 @@ class Expansion(nn.Module):
         self.columns = basis.num_basis + int(base)
         self.register_buffer("offset", torch.empty(0), persistent=False)
         self._set_offset()
+        self.specs = {backend: write_spec(basis.kernel(), base, zero_preserving, backend) for backend in BACKENDS}
 
     def evaluate(self, x: Tensor, derivative: int = 0) -> Tensor:
         """The definition, in differentiable PyTorch: [...] → [..., columns]."""
@@ -43,24 +47,34 @@ class Expansion(nn.Module):
             return functions
         return torch.cat([functions, _silu(x, derivative).unsqueeze(-1)], dim=-1)
 
+    def kernel_weight(self, weight: Tensor) -> Tensor:
+        """Weights [out, columns, in] for these functions → weights [out, kernel columns, in] for those that kernels evaluate."""
+        mixing = self.basis.mixing()
+        if mixing is None:
+            return weight
+        size = self.basis.num_basis
+        mixed = torch.einsum("mk,oki->omi", mixing.to(weight), weight[:, :size])
+        return torch.cat([mixed, weight[:, size:]], dim=1)
+
     def buffer(self, x: Tensor, rows: int) -> Tensor:
         """Memory for ``write`` for ``rows`` rows like those of x [N, in]: [rows, C, in]."""
         pad = self.basis.pad
         return x.new_empty(rows, pad + max(self.columns, self.basis.num_basis + pad), x.shape[1])
 
-    def write(self, x: Tensor, orders: Sequence[int], buffers: Sequence[Tensor]) -> list[Tensor]:
+    def write(self, x: Tensor, orders: Sequence[int], buffers: Sequence[Tensor], shape: Tensor | None = None) -> list[Tensor]:
         """Derivatives of the given orders without a graph, as views [n, columns, in] of the buffers' rows.
 
         Args:
             x: Points [n, in].
             orders: Increasing orders of differentiation.
             buffers: One from ``buffer`` for each order, with at least n rows.
+            shape: Centres and inverse widths [2, K], for bases that have a ``shape``.
         """
         pad, num_basis, n = self.basis.pad, self.basis.num_basis, x.shape[0]
         outs = [buffer[:n] for buffer in buffers]
-        self.basis.write(x, orders, outs)
+        self.basis.write(x, orders, outs, shape)
         if self.zero_preserving and orders[0] == 0:
-            outs[0][:, pad : pad + num_basis].sub_(self.offset)
+            outs[0][:, pad : pad + num_basis].sub_(self.offset if shape is None else self._at_zero(shape))
         if self.base:
             _write_silu(x, orders, [out[:, pad + num_basis] for out in outs])
         return [out[:, pad : pad + self.columns] for out in outs]
@@ -68,18 +82,30 @@ class Expansion(nn.Module):
     def _set_offset(self) -> None:
         if not self.zero_preserving:
             return
-        # By write itself and on more than one vector register of zeros: f(0) = 0 to the last bit needs the same arithmetic.
-        like = self.offset
         with torch.no_grad():
-            out = like.new_empty(1, self.basis.num_basis + 2 * self.basis.pad, 64)
-            self.basis.write(like.new_zeros(1, 64), (0,), (out,))
-            offset = out[0, self.basis.pad : self.basis.pad + self.basis.num_basis, :1].clone()
-        self.register_buffer("offset", offset, persistent=False)
+            self.register_buffer("offset", self._at_zero(None), persistent=False)
+
+    def _at_zero(self, shape: Tensor | None) -> Tensor:
+        """φ_k(0) [K, 1]."""
+        # By write itself and on more than one vector register of zeros: f(0) = 0 to the last bit needs the same arithmetic.
+        pad, like = self.basis.pad, self.offset
+        out = like.new_empty(1, self.basis.num_basis + 2 * pad, 64)
+        self.basis.write(like.new_zeros(1, 64), (0,), (out,), shape)
+        return out[0, pad : pad + self.basis.num_basis, :1].clone()
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Expansion:
         cast("Callable[..., nn.Module]", super()._apply)(fn, recurse)
         self._set_offset()
         return self
+
+
+@functools.lru_cache(maxsize=1024)
+def read_spec(spec: str, dtype: torch.dtype, device: torch.device) -> Expansion:
+    """The expansion of a text, with constants of a dtype on a device; the same object for the same text, never to be changed."""
+    settings = read_settings(spec)
+    with torch.no_grad():
+        basis = settings["basis"](**settings["arguments"])
+        return Expansion(basis, settings["base"], settings["zero_preserving"]).to(device=device, dtype=dtype).requires_grad_(False)
 
 
 def _silu(x: Tensor, derivative: int) -> Tensor:

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from kanmlip.kan.basis import Basis
-from kanmlip.kan.contraction import layer
 from kanmlip.kan.expansion import Expansion
+from kanmlip.kan.ops import layer
+from kanmlip.kan.spec import Backend, check_backend
 
 Norm = Literal["scale", "layer", "none"]
-Backend = Literal["fused", "reference"]
 
 # Share of the initial output variance that the basis functions have; the base branch has the rest. Small, so that a layer
 # starts with slopes like an MLP's: the forces at the first step depend on them.
@@ -40,8 +40,9 @@ class KANLayer(nn.Module):
         zero_preserving: f(0) = 0 exactly, by φ_k(x) − φ_k(0).
         norm: ``scale`` divides each channel by the buffer ``input_scale`` (1 until calibrated, then frozen); ``layer`` is
             a LayerNorm without parameters, as in FastKAN: steep at zero input, so energies jump at the cutoff; ``none``.
-        backend: ``fused`` stores no expanded basis; ``reference`` is the definition in plain PyTorch, for export. The
-            attribute may be changed at any time.
+        backend: ``auto`` takes the fastest kernels for the device at hand; ``cpu`` (C++, compiled on first use), ``triton``
+            (CUDA) and ``torch`` (plain PyTorch) name one; none of these stores the expanded basis. ``reference`` is the
+            definition, differentiated by PyTorch itself. The attribute may be changed at any time.
 
     Raises:
         ValueError: If a width is below 1 or ``norm`` or ``backend`` is not one of the choices.
@@ -59,14 +60,14 @@ class KANLayer(nn.Module):
         base: bool = True,
         zero_preserving: bool = True,
         norm: Norm = "scale",
-        backend: Backend = "fused",
+        backend: Backend = "auto",
     ) -> None:
         super().__init__()
         if in_features < 1 or out_features < 1:
             raise ValueError(f"in_features={in_features}, out_features={out_features}: both must be 1 or more")
-        for name, value, choices in (("norm", norm, ("scale", "layer", "none")), ("backend", backend, ("fused", "reference"))):
-            if value not in choices:
-                raise ValueError(f"{name}={value} is not known; choose from: {', '.join(choices)}")
+        if norm not in ("scale", "layer", "none"):
+            raise ValueError(f"norm={norm} is not known; choose from: scale, layer, none")
+        check_backend(backend)
         self.in_features = in_features
         self.out_features = out_features
         self.norm = norm
@@ -98,9 +99,11 @@ class KANLayer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map x [..., in] to [..., out]."""
         x = self.normalise(x)
-        if self.backend == "reference" or torch.compiler.is_compiling():
+        if self.backend == "reference" or x.dtype not in (torch.float32, torch.float64):
             return torch.einsum("...ik,oki->...o", self.expansion.evaluate(x), self.effective_weight)
-        return layer(x.reshape(-1, self.in_features), self.effective_weight, self.expansion).view(*x.shape[:-1], self.out_features)
+        weight = self.expansion.kernel_weight(self.effective_weight)
+        y = layer(x.reshape(-1, self.in_features), weight, self.expansion.basis.shape(), self.expansion.specs[self.backend])
+        return y.view(*x.shape[:-1], self.out_features)
 
     def normalise(self, x: Tensor) -> Tensor:
         """What the basis functions see of x [..., in]."""

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from kanmlip.kan.basis import Basis
 from kanmlip.kan.calibration import match_moments
 from kanmlip.kan.imitation import imitate
-from kanmlip.kan.layer import Backend, KANLayer, Norm
+from kanmlip.kan.layer import KANLayer, Norm
+from kanmlip.kan.spec import Backend, check_backend
 
 
 class KAN(nn.Module):
@@ -24,7 +25,7 @@ class KAN(nn.Module):
         base: Add the SiLU base branch to each layer.
         zero_preserving: f(0) = 0 exactly.
         norm: How each layer normalises its input; see :class:`KANLayer`.
-        backend: ``fused`` or ``reference``; see :class:`KANLayer` and ``set_backend``.
+        backend: Which kernels; see :class:`KANLayer` and ``set_backend``.
 
     Raises:
         ValueError: If there are fewer than two widths, or a layer refuses its arguments.
@@ -38,7 +39,7 @@ class KAN(nn.Module):
         base: bool = True,
         zero_preserving: bool = True,
         norm: Norm = "scale",
-        backend: Backend = "fused",
+        backend: Backend = "auto",
     ) -> None:
         super().__init__()
         if len(widths) < 2:
@@ -56,13 +57,12 @@ class KAN(nn.Module):
         return x
 
     def set_backend(self, backend: Backend) -> None:
-        """Choose ``fused`` or ``reference`` for every layer; the weights are the same.
+        """Choose the kernels of every layer; the weights are the same.
 
         Raises:
             ValueError: If there is no such backend.
         """
-        if backend not in ("fused", "reference"):
-            raise ValueError(f"backend={backend} is not known; choose from: fused, reference")
+        check_backend(backend)
         for layer in self.layers:
             cast("KANLayer", layer).backend = backend
 

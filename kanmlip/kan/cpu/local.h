@@ -1,0 +1,155 @@
+// Functions of local support: the layer as one polynomial for each input channel, interval and output.
+//
+// Between two knots Σ_k W_oki φ_k(x) is a polynomial in the distance from the interval's middle. The rows of a block are sorted by
+// interval, one input channel after the other, so that a polynomial's coefficients stay in registers while they are used.
+#pragma once
+
+#include <algorithm>
+#include <vector>
+
+#include "vec.h"
+
+namespace kanmlip {
+
+constexpr int kMaxPieces = 8, kMaxTerms = 24;
+
+// See LocalPolynomials in family.py. The coefficients are those of the wanted derivative by x, about the middle of an interval.
+template <typename T>
+struct Local {
+  int size, pieces, terms, order;
+  bool base;
+  T middle, inverse_spacing;  // middle: the knot where interval intervals()/2 begins
+  double coefficients[kMaxPieces][kMaxTerms];
+
+  int intervals() const { return size + pieces - 1; }
+  int columns() const { return size + int(base); }
+};
+
+// Sizes of one call. Coefficients lie as [in][intervals + 1][terms][outs] and the base branch's weights as [outs] after each
+// input's; the last interval is everything outside of the functions' support and has zeros.
+template <typename T>
+struct Sizes {
+  int64_t rows, in, out, outs, stride, block, chunk;
+
+  Sizes(const Local<T>& f, int64_t rows, int64_t in, int64_t out) : rows(rows), in(in), out(out) {
+    constexpr int lanes = Vec<T>::lanes;
+    outs = out == 1 ? 1 : (out + lanes - 1) / lanes * lanes;
+    stride = ((f.intervals() + 1) * f.terms + int(f.base)) * outs;
+    // A block's outputs should fit the first-level cache, the coefficients of a chunk of inputs the second.
+    block = std::clamp<int64_t>(16384 / int64_t(outs * sizeof(T)) / lanes * lanes, 64, 256);
+    chunk = std::clamp<int64_t>(393216 / int64_t(stride * sizeof(T)), 1, in);
+  }
+
+  int64_t blocks() const { return (rows + block - 1) / block; }
+};
+
+constexpr int kTile = 16;  // input channels transposed at a time
+
+// The inputs of a block of rows for one input channel, sorted by interval: rows ``order[j * block]`` and the next ``count[j]``.
+template <typename T>
+struct Sorted {
+  int64_t block;
+  std::vector<T> xs, vs, fraction, base;
+  std::vector<typename Vec<T>::integer> interval;
+  std::vector<int32_t> order, count;
+  const T *x = nullptr, *v = nullptr;  // this channel's inputs and factors
+
+  Sorted(const Local<T>& f, const Sizes<T>& s)
+      : block(s.block), xs(kTile * block), vs(kTile * block), fraction(block), base(block), interval(block),
+        order((f.intervals() + 1) * block), count(f.intervals() + 1) {}
+
+  // Channel i of a span that begins at channel ``begin`` of [n][in] inputs and factors.
+  void fill(const Local<T>& f, const T* px, const T* pv, int64_t begin, int64_t i, int64_t in, int64_t n) {
+    const int64_t k = (i - begin) % kTile;
+    if (k == 0) {
+      transpose(px + i, in, std::min<int64_t>(kTile, in - i), n, xs.data());
+      if (pv) transpose(pv + i, in, std::min<int64_t>(kTile, in - i), n, vs.data());
+    }
+    x = xs.data() + k * block;
+    v = pv ? vs.data() + k * block : nullptr;
+    for (int64_t r = 0; r < n; r += Vec<T>::lanes) locate(f, r);
+  }
+
+  void sort(int64_t n) {
+    std::fill(count.begin(), count.end(), 0);
+    for (int64_t r = 0; r < n; ++r) {
+      const auto j = interval[r];
+      order[j * block + count[j]++] = int32_t(r);
+    }
+  }
+
+  void transpose(const T* source, int64_t in, int64_t width, int64_t n, T* target) const {
+    for (int64_t r = 0; r < n; ++r)
+      for (int64_t k = 0; k < width; ++k) target[k * block + r] = source[r * in + k];
+  }
+
+  void locate(const Local<T>& f, int64_t r) {
+    const T half = T(f.intervals() / 2), last = T(f.intervals());
+    V<T> point = load<T>(x + r);
+    // Counted from the middle knot, where a float has the most digits left for the fraction.
+    V<T> t = (point - f.middle) * f.inverse_spacing;
+    V<T> inside = t > -half ? t : splat<T>(-half);
+    inside = inside < last - half ? inside : splat<T>(last - half);
+    VI<T> k = __builtin_convertvector(inside + half, VI<T>);
+    k = k < f.intervals() - 1 ? k : VI<T>{} + (f.intervals() - 1);
+    V<T> distance = inside - (__builtin_convertvector(k, V<T>) + (T(0.5) - half));
+    // A NaN is outside too, where no coefficient is read from a bad address, and stays NaN.
+    VI<T> known = (t >= -half) & (t < last - half);
+    k = known ? k : VI<T>{} + f.intervals();
+    distance = known ? distance : point * T(0);
+    std::memcpy(&interval[r], &k, sizeof k);
+    store<T>(&fraction[r], distance);
+    if (f.base) store<T>(&base[r], v ? load<T>(v + r) * silu<T>(point, f.order) : silu<T>(point, f.order));
+  }
+};
+
+// W [out][columns][in] to coefficients, which are linear in it.
+template <typename T>
+std::vector<T> pack(const Local<T>& f, const Sizes<T>& s, const T* weight) {
+  std::vector<T> packed(s.in * s.stride, T(0));
+  const int slots = f.size + 2 * (f.pieces - 1);
+  std::vector<T> w(slots * s.outs, T(0));
+  for (int64_t i = 0; i < s.in; ++i) {
+    T* target = packed.data() + i * s.stride;
+    T* base = target + (f.intervals() + 1) * f.terms * s.outs;
+    for (int64_t o = 0; o < s.out; ++o) {
+      const T* source = weight + o * f.columns() * s.in + i;
+      for (int k = 0; k < f.size; ++k) w[(k + f.pieces - 1) * s.outs + o] = source[k * s.in];
+      if (f.base) base[o] = source[f.size * s.in];
+    }
+    for (int j = 0; j < f.intervals(); ++j)
+      for (int p = 0; p < f.terms; ++p, target += s.outs)
+        for (int m = 0; m < f.pieces; ++m) {
+          const T c = T(f.coefficients[m][p]);
+          const T* row = w.data() + (j + m) * s.outs;
+          for (int64_t o = 0; o < s.outs; ++o) target[o] += c * row[o];
+        }
+  }
+  return packed;
+}
+
+// The transpose of pack.
+template <typename T>
+void unpack(const Local<T>& f, const Sizes<T>& s, const T* packed, T* weight) {
+  const int slots = f.size + 2 * (f.pieces - 1);
+  std::vector<T> w(slots * s.outs);
+  for (int64_t i = 0; i < s.in; ++i) {
+    const T* source = packed + i * s.stride;
+    const T* base = source + (f.intervals() + 1) * f.terms * s.outs;
+    std::fill(w.begin(), w.end(), T(0));
+    for (int j = 0; j < f.intervals(); ++j)
+      for (int p = 0; p < f.terms; ++p, source += s.outs)
+        for (int m = 0; m < f.pieces; ++m) {
+          const T c = T(f.coefficients[m][p]);
+          T* row = w.data() + (j + m) * s.outs;
+          for (int64_t o = 0; o < s.outs; ++o) row[o] += c * source[o];
+        }
+    for (int64_t o = 0; o < s.out; ++o) {
+      T* target = weight + o * f.columns() * s.in + i;
+      for (int k = 0; k < f.size; ++k) target[k * s.in] = w[(k + f.pieces - 1) * s.outs + o];
+      if (f.base) target[f.size * s.in] = base[o];
+    }
+  }
+}
+
+}  // namespace kanmlip
