@@ -38,10 +38,7 @@ def contract_output(expansion: Expansion, x: Tensor, v: Tensor | None, weight: T
         return backend_torch.contract_output(expansion, x, v, weight, shape, order)
     if plan.kind is not None:
         return cast("Tensor", _ops().dense_output(x, v, weight, shape, *plan, *_flags(expansion), order))
-    y = _ops().local_output(x, v, weight, plan.numbers, plan.size, expansion.base, order)
-    if expansion.zero_preserving and order == 0:
-        y.sub_(_at_zero(expansion, plan, v, weight))
-    return cast("Tensor", y)
+    return cast("Tensor", _ops().local_output(x, v, weight, plan.numbers, plan.size, *_flags(expansion), order))
 
 
 def contract_weight(expansion: Expansion, x: Tensor, v: Tensor | None, g: Tensor, shape: Tensor | None, order: int) -> Tensor:
@@ -52,11 +49,7 @@ def contract_weight(expansion: Expansion, x: Tensor, v: Tensor | None, g: Tensor
         return backend_torch.contract_weight(expansion, x, v, g, shape, order)
     if plan.kind is not None:
         return cast("Tensor", _ops().dense_weight(x, v, g, shape, *plan, *_flags(expansion), order))
-    weight = cast("Tensor", _ops().local_weight(x, v, g, plan.numbers, plan.size, expansion.base, order))
-    if expansion.zero_preserving and order == 0:
-        total = g.sum(0).unsqueeze(1).expand(-1, x.shape[1]) if v is None else g.t() @ v
-        weight[:, : plan.size].sub_(expansion.offset * total.unsqueeze(1))
-    return weight
+    return cast("Tensor", _ops().local_weight(x, v, g, plan.numbers, plan.size, *_flags(expansion), order))
 
 
 def contract_input(expansion: Expansion, x: Tensor, g: Tensor, weight: Tensor, shape: Tensor | None, order: int) -> Tensor:
@@ -67,18 +60,25 @@ def contract_input(expansion: Expansion, x: Tensor, g: Tensor, weight: Tensor, s
         return backend_torch.contract_input(expansion, x, g, weight, shape, order)
     if plan.kind is not None:
         return cast("Tensor", _ops().dense_input(x, g, weight, shape, *plan, *_flags(expansion), order))
-    z = cast("Tensor", _ops().local_input(x, g, weight, plan.numbers, plan.size, expansion.base, order))
-    if expansion.zero_preserving and order == 0:
-        z.sub_(g @ (weight[:, : plan.size] * expansion.offset).sum(1))
-    return z
+    return cast("Tensor", _ops().local_input(x, g, weight, plan.numbers, plan.size, *_flags(expansion), order))
 
 
-def _at_zero(expansion: Expansion, plan: _Plan, v: Tensor | None, weight: Tensor) -> Tensor:
-    """What the layer would give for x = 0, by the very same arithmetic, so that f(0) = 0 to the last bit."""
-    if v is None:
-        zero = weight.new_zeros(1, weight.shape[2])
-        return cast("Tensor", _ops().local_output(zero, None, weight, plan.numbers, plan.size, expansion.base, 0))
-    return v @ (weight[:, : plan.size] * expansion.offset).sum(1).t()
+def input_gradients(
+    expansion: Expansion, x: Tensor, v: Tensor, g: Tensor, weight: Tensor, shape: Tensor | None, order: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients of ``contract_input`` by x, g and W for an incoming v [N, in], in one pass where there is a kernel for that."""
+    plan = _plan(expansion)
+    if plan is not None and plan.kind is None:
+        check_derivative(order + 1)
+        return cast(
+            "tuple[Tensor, Tensor, Tensor]",
+            _ops().local_input_gradients(x, v, g, weight, plan.numbers, plan.size, *_flags(expansion), order),
+        )
+    return (
+        contract_input(expansion, x, g, weight, shape, order + 1).mul_(v),
+        contract_output(expansion, x, v, weight, shape, order),
+        contract_weight(expansion, x, v, g, shape, order),
+    )
 
 
 def _ops() -> torch._ops._OpNamespace:

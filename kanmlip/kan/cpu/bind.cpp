@@ -2,6 +2,7 @@
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/mm.h>
 #include <ATen/ops/zeros.h>
 #include <torch/library.h>
 
@@ -57,22 +58,45 @@ void spans(const Sizes<T>& s, int64_t begin, int64_t end, Step step) {
     }
 }
 
+// Σ_k φ_k(0) W_oki [out, in].
+template <typename T>
+Tensor weight_at_zero(const Local<T>& f, const Tensor& weight) {
+  Tensor total = at::zeros({weight.size(0), weight.size(2)}, weight.options());
+  f.at_zero([&](int k, T value) { total.add_(weight.select(1, k), value); });
+  return total;
+}
+
 template <typename T, int TERMS>
-Tensor output_as(const Local<T>& f, const Tensor& x, const std::optional<Tensor>& v, const Tensor& weight) {
+Tensor output_as(const Local<T>& f, const Tensor& x, const std::optional<Tensor>& v, const Tensor& weight, bool zero) {
   const Sizes<T> s(f, x.size(0), x.size(1), weight.size(0));
   const std::vector<T> w = pack<T>(f, s, weight.const_data_ptr<T>());
   Tensor wide = at::zeros({s.rows, s.outs}, x.options());
   const T *px = x.const_data_ptr<T>(), *pv = pointer<T>(v);
   T* py = wide.data_ptr<T>();
+  // By the very same arithmetic as a row of the input, so that f(0) = 0 to the last bit.
+  std::vector<T> at_zero(zero && !v ? s.outs : 0, T(0));
+  if (!at_zero.empty()) {
+    Sorted<T> sorted(f, s);
+    const std::vector<T> origin(s.in, T(0));
+    local_output<T, TERMS>(f, s, sorted, Span<T>{0, 1, 0, s.in}, origin.data(), nullptr, w.data(), at_zero.data());
+  }
   at::parallel_for(0, s.blocks(), 1, [&](int64_t begin, int64_t end) {
     Sorted<T> sorted(f, s);
-    spans<T>(s, begin, end, [&](Span<T> a) { local_output<T, TERMS>(f, s, sorted, a, px + a.row * s.in, pv ? pv + a.row * s.in : nullptr, w.data(), py + a.row * s.outs); });
+    spans<T>(s, begin, end, [&](Span<T> a) {
+      T* y = py + a.row * s.outs;
+      local_output<T, TERMS>(f, s, sorted, a, px + a.row * s.in, pv ? pv + a.row * s.in : nullptr, w.data(), y);
+      if (a.last == s.in && !at_zero.empty())
+        for (int64_t r = 0; r < a.n; ++r)
+          for (int64_t o = 0; o < s.outs; ++o) y[r * s.outs + o] -= at_zero[o];
+    });
   });
-  return s.outs == s.out ? wide : wide.narrow(1, 0, s.out).contiguous();
+  Tensor y = s.outs == s.out ? wide : wide.narrow(1, 0, s.out).contiguous();
+  if (zero && v) y.sub_(at::mm(*v, weight_at_zero(f, weight).t()));
+  return y;
 }
 
 template <typename T, int TERMS>
-Tensor input_as(const Local<T>& f, const Tensor& x, const Tensor& g, const Tensor& weight) {
+Tensor input_as(const Local<T>& f, const Tensor& x, const Tensor& g, const Tensor& weight, bool zero) {
   const Sizes<T> s(f, x.size(0), x.size(1), weight.size(0));
   const std::vector<T> w = pack<T>(f, s, weight.const_data_ptr<T>());
   const T *px = x.const_data_ptr<T>(), *pg = g.const_data_ptr<T>();
@@ -87,37 +111,73 @@ Tensor input_as(const Local<T>& f, const Tensor& x, const Tensor& g, const Tenso
       local_input<T, TERMS>(f, s, sorted, a, px + a.row * s.in, pg + a.row * s.outs, w.data(), pz + a.row * s.in, column.data());
     });
   });
+  if (zero) z.sub_(at::mm(g, weight_at_zero(f, weight)));
   return z;
 }
 
-template <typename T, int TERMS>
-Tensor weight_as(const Local<T>& f, const Tensor& x, const std::optional<Tensor>& v, const Tensor& g) {
-  const Sizes<T> s(f, x.size(0), x.size(1), g.size(1));
-  const T *px = x.const_data_ptr<T>(), *pv = pointer<T>(v), *pg = g.const_data_ptr<T>();
-  const std::vector<T> wide = s.outs == s.out ? std::vector<T>() : padded<T>(s, pg);
-  if (!wide.empty()) pg = wide.data();
-  // One sum a thread, added up in their order, so that a result depends on the number of threads alone.
+// One sum a thread, added up in their order, so that a result depends on the number of threads alone.
+template <typename T, typename Step>
+std::vector<T> weight_sum(const Sizes<T>& s, Step step) {
   const int64_t blocks = s.blocks(), parts = std::max<int64_t>(1, std::min<int64_t>(at::get_num_threads(), blocks));
   std::vector<std::vector<T>> partial(parts);
   at::parallel_for(0, parts, 1, [&](int64_t begin, int64_t end) {
-    Sorted<T> sorted(f, s);
     for (int64_t part = begin; part < end; ++part) {
       partial[part].assign(s.in * s.stride, T(0));
-      spans<T>(s, part * blocks / parts, (part + 1) * blocks / parts, [&](Span<T> a) {
-        local_weight<T, TERMS>(f, s, sorted, a, px + a.row * s.in, pv ? pv + a.row * s.in : nullptr, pg + a.row * s.outs, partial[part].data());
-      });
+      step(part * blocks / parts, (part + 1) * blocks / parts, partial[part].data());
     }
   });
   for (int64_t part = 1; part < parts; ++part)
     for (size_t k = 0; k < partial[0].size(); ++k) partial[0][k] += partial[part][k];
+  return std::move(partial[0]);
+}
+
+template <typename T, int TERMS>
+Tensor weight_as(const Local<T>& f, const Tensor& x, const std::optional<Tensor>& v, const Tensor& g, bool zero) {
+  const Sizes<T> s(f, x.size(0), x.size(1), g.size(1));
+  const T *px = x.const_data_ptr<T>(), *pv = pointer<T>(v), *pg = g.const_data_ptr<T>();
+  const std::vector<T> wide = s.outs == s.out ? std::vector<T>() : padded<T>(s, pg);
+  if (!wide.empty()) pg = wide.data();
+  const std::vector<T> packed = weight_sum<T>(s, [&](int64_t begin, int64_t end, T* w) {
+    Sorted<T> sorted(f, s);
+    spans<T>(s, begin, end, [&](Span<T> a) {
+      local_weight<T, TERMS>(f, s, sorted, a, px + a.row * s.in, pv ? pv + a.row * s.in : nullptr, pg + a.row * s.outs, w);
+    });
+  });
   Tensor weight = at::empty({s.out, f.columns(), s.in}, x.options());
-  unpack<T>(f, s, partial[0].data(), weight.data_ptr<T>());
+  unpack<T>(f, s, packed.data(), weight.data_ptr<T>());
+  if (zero) {
+    const Tensor total = v ? at::mm(g.t(), *v) : g.sum(0).unsqueeze(1);
+    f.at_zero([&](int k, T value) { weight.select(1, k).sub_(total, value); });
+  }
   return weight;
+}
+
+// v C_{d+1} [N, in], A_d(v) [N, out], B_d(v) [out, columns, in]; for d ≥ 1.
+template <typename T, int TERMS>
+std::tuple<Tensor, Tensor, Tensor> input_gradients_as(const Local<T>& f, const Tensor& x, const Tensor& v, const Tensor& g, const Tensor& weight) {
+  const Sizes<T> s(f, x.size(0), x.size(1), weight.size(0));
+  const std::vector<T> w = pack<T>(f, s, weight.const_data_ptr<T>());
+  const T *px = x.const_data_ptr<T>(), *pv = v.const_data_ptr<T>(), *pg = g.const_data_ptr<T>();
+  const std::vector<T> wide = s.outs == s.out ? std::vector<T>() : padded<T>(s, pg);
+  if (!wide.empty()) pg = wide.data();
+  Tensor z = at::empty({s.rows, s.in}, x.options()), y = at::zeros({s.rows, s.outs}, x.options());
+  T *pz = z.data_ptr<T>(), *py = y.data_ptr<T>();
+  const std::vector<T> packed = weight_sum<T>(s, [&](int64_t begin, int64_t end, T* dw) {
+    Sorted<T> sorted(f, s);
+    std::vector<T> column(s.block);
+    spans<T>(s, begin, end, [&](Span<T> a) {
+      const int64_t in = a.row * s.in, out = a.row * s.outs;
+      local_input_gradients<T, TERMS>(f, s, sorted, a, px + in, pv + in, pg + out, w.data(), pz + in, py + out, dw, column.data());
+    });
+  });
+  Tensor by_weight = at::empty(weight.sizes(), x.options());
+  unpack<T>(f, s, packed.data(), by_weight.data_ptr<T>());
+  return {z, s.outs == s.out ? y : y.narrow(1, 0, s.out).contiguous(), by_weight};
 }
 
 // Calls call(zero of the dtype, number of terms if it has code of its own, else 0).
 template <typename Call>
-Tensor typed(const Tensor& x, Numbers numbers, int64_t size, bool base, int64_t order, Call call) {
+auto typed(const Tensor& x, Numbers numbers, int64_t size, bool base, int64_t order, Call call) {
   auto of = [&](auto zero) {
     using T = decltype(zero);
     const Local<T> f = local<T>(numbers, size, base, order);
@@ -129,16 +189,33 @@ Tensor typed(const Tensor& x, Numbers numbers, int64_t size, bool base, int64_t 
   return x.scalar_type() == at::kDouble ? of(double()) : of(float());
 }
 
-Tensor local_output_op(const Tensor& x, const std::optional<Tensor>& v, const Tensor& weight, Numbers numbers, int64_t size, bool base, int64_t order) {
-  return typed(x, numbers, size, base, order, [&](auto& f, auto terms) { return output_as<decltype(f.middle), terms()>(f, x, v, weight); });
+Tensor local_output_op(const Tensor& x, const std::optional<Tensor>& v, const Tensor& weight, Numbers numbers, int64_t size, bool base, bool zero, int64_t order) {
+  return typed(x, numbers, size, base, order, [&](auto& f, auto terms) {
+    return output_as<decltype(f.middle), terms()>(f, x, v, weight, zero && order == 0);
+  });
 }
 
-Tensor local_input_op(const Tensor& x, const Tensor& g, const Tensor& weight, Numbers numbers, int64_t size, bool base, int64_t order) {
-  return typed(x, numbers, size, base, order, [&](auto& f, auto terms) { return input_as<decltype(f.middle), terms()>(f, x, g, weight); });
+Tensor local_input_op(const Tensor& x, const Tensor& g, const Tensor& weight, Numbers numbers, int64_t size, bool base, bool zero, int64_t order) {
+  return typed(x, numbers, size, base, order, [&](auto& f, auto terms) {
+    return input_as<decltype(f.middle), terms()>(f, x, g, weight, zero && order == 0);
+  });
 }
 
-Tensor local_weight_op(const Tensor& x, const std::optional<Tensor>& v, const Tensor& g, Numbers numbers, int64_t size, bool base, int64_t order) {
-  return typed(x, numbers, size, base, order, [&](auto& f, auto terms) { return weight_as<decltype(f.middle), terms()>(f, x, v, g); });
+Tensor local_weight_op(const Tensor& x, const std::optional<Tensor>& v, const Tensor& g, Numbers numbers, int64_t size, bool base, bool zero, int64_t order) {
+  return typed(x, numbers, size, base, order, [&](auto& f, auto terms) {
+    return weight_as<decltype(f.middle), terms()>(f, x, v, g, zero && order == 0);
+  });
+}
+
+std::tuple<Tensor, Tensor, Tensor> local_input_gradients_op(const Tensor& x, const Tensor& v, const Tensor& g, const Tensor& weight, Numbers numbers, int64_t size, bool base, bool zero, int64_t order) {
+  return typed(x, numbers, size, base, order, [&](auto& f, auto terms) -> std::tuple<Tensor, Tensor, Tensor> {
+    using T = decltype(f.middle);
+    if constexpr (terms() > 1) {
+      if (!zero || order > 0) return input_gradients_as<T, terms()>(f, x, v, g, weight);
+    }
+    return {local_input_op(x, g, weight, numbers, size, base, zero, order + 1).mul_(v), local_output_op(x, v, weight, numbers, size, base, zero, order),
+            local_weight_op(x, v, g, numbers, size, base, zero, order)};
+  });
 }
 
 // Calls call(columns) with the functions of a family: 0 even Gaussians (first, inverse width), 1 Gaussians (by shape), 2 waves
@@ -183,9 +260,10 @@ Tensor dense_weight_op(const Tensor& x, const std::optional<Tensor>& v, const Te
 }  // namespace kanmlip
 
 TORCH_LIBRARY_FRAGMENT(kanmlip_cpu, m) {
-  m.def("local_output(Tensor x, Tensor? v, Tensor weight, float[] numbers, int size, bool base, int order) -> Tensor");
-  m.def("local_input(Tensor x, Tensor g, Tensor weight, float[] numbers, int size, bool base, int order) -> Tensor");
-  m.def("local_weight(Tensor x, Tensor? v, Tensor g, float[] numbers, int size, bool base, int order) -> Tensor");
+  m.def("local_output(Tensor x, Tensor? v, Tensor weight, float[] numbers, int size, bool base, bool zero, int order) -> Tensor");
+  m.def("local_input(Tensor x, Tensor g, Tensor weight, float[] numbers, int size, bool base, bool zero, int order) -> Tensor");
+  m.def("local_weight(Tensor x, Tensor? v, Tensor g, float[] numbers, int size, bool base, bool zero, int order) -> Tensor");
+  m.def("local_input_gradients(Tensor x, Tensor v, Tensor g, Tensor weight, float[] numbers, int size, bool base, bool zero, int order) -> (Tensor, Tensor, Tensor)");
   m.def("dense_output(Tensor x, Tensor? v, Tensor weight, Tensor? shape, int family, float[] numbers, int size, bool base, bool zero, int order) -> Tensor");
   m.def("dense_input(Tensor x, Tensor g, Tensor weight, Tensor? shape, int family, float[] numbers, int size, bool base, bool zero, int order) -> Tensor");
   m.def("dense_weight(Tensor x, Tensor? v, Tensor g, Tensor? shape, int family, float[] numbers, int size, bool base, bool zero, int order) -> Tensor");
@@ -195,6 +273,7 @@ TORCH_LIBRARY_IMPL(kanmlip_cpu, CPU, m) {
   m.impl("local_output", kanmlip::local_output_op);
   m.impl("local_input", kanmlip::local_input_op);
   m.impl("local_weight", kanmlip::local_weight_op);
+  m.impl("local_input_gradients", kanmlip::local_input_gradients_op);
   m.impl("dense_output", kanmlip::dense_output_op);
   m.impl("dense_input", kanmlip::dense_input_op);
   m.impl("dense_weight", kanmlip::dense_weight_op);

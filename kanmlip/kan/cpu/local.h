@@ -21,6 +21,19 @@ struct Local {
   T middle, inverse_spacing;  // middle: the knot where interval intervals()/2 begins
   double coefficients[kMaxPieces][kMaxTerms];
 
+  // Calls step(k, φ_k(0)) for the functions that are not zero at zero.
+  template <typename Step>
+  void at_zero(Step step) const {
+    const double t = -double(middle) * inverse_spacing + intervals() / 2;
+    if (t < 0 || t >= intervals()) return;
+    const int j = int(t);
+    for (int m = 0; m < pieces; ++m) {
+      double value = 0;
+      for (int p = terms - 1; p >= 0; --p) value = value * (t - j - 0.5) + coefficients[m][p];
+      if (const int k = j + m - pieces + 1; k >= 0 && k < size) step(k, T(value));
+    }
+  }
+
   int intervals() const { return size + pieces - 1; }
   int columns() const { return size + int(base); }
 };
@@ -36,7 +49,7 @@ struct Sizes {
     outs = out == 1 ? 1 : (out + lanes - 1) / lanes * lanes;
     stride = ((f.intervals() + 1) * f.terms + int(f.base)) * outs;
     // A block's outputs should fit the first-level cache, the coefficients of a chunk of inputs the second.
-    block = std::clamp<int64_t>(16384 / int64_t(outs * sizeof(T)) / lanes * lanes, 64, 256);
+    block = std::clamp<int64_t>(262144 / int64_t(outs * sizeof(T)) / lanes * lanes, 64, 512);
     chunk = std::clamp<int64_t>(393216 / int64_t(stride * sizeof(T)), 1, in);
   }
 
@@ -49,17 +62,17 @@ constexpr int kTile = 16;  // input channels transposed at a time
 template <typename T>
 struct Sorted {
   int64_t block;
-  std::vector<T> xs, vs, fraction, base;
+  std::vector<T> xs, vs, fraction, base, slope;  // base: v SiLU⁽ᵈ⁾(x); slope: SiLU⁽ᵈ⁺¹⁾(x), where asked for
   std::vector<typename Vec<T>::integer> interval;
   std::vector<int32_t> order, count;
   const T *x = nullptr, *v = nullptr;  // this channel's inputs and factors
 
   Sorted(const Local<T>& f, const Sizes<T>& s)
-      : block(s.block), xs(kTile * block), vs(kTile * block), fraction(block), base(block), interval(block),
+      : block(s.block), xs(kTile * block), vs(kTile * block), fraction(block), base(block), slope(block), interval(block),
         order((f.intervals() + 1) * block), count(f.intervals() + 1) {}
 
   // Channel i of a span that begins at channel ``begin`` of [n][in] inputs and factors.
-  void fill(const Local<T>& f, const T* px, const T* pv, int64_t begin, int64_t i, int64_t in, int64_t n) {
+  void fill(const Local<T>& f, const T* px, const T* pv, int64_t begin, int64_t i, int64_t in, int64_t n, bool slopes = false) {
     const int64_t k = (i - begin) % kTile;
     if (k == 0) {
       transpose(px + i, in, std::min<int64_t>(kTile, in - i), n, xs.data());
@@ -68,6 +81,8 @@ struct Sorted {
     x = xs.data() + k * block;
     v = pv ? vs.data() + k * block : nullptr;
     for (int64_t r = 0; r < n; r += Vec<T>::lanes) locate(f, r);
+    if (slopes && f.base)
+      for (int64_t r = 0; r < n; r += Vec<T>::lanes) store<T>(&slope[r], silu<T>(load<T>(x + r), f.order + 1));
   }
 
   void sort(int64_t n) {

@@ -41,7 +41,7 @@ void local_output(const Local<T>& f, const Sizes<T>& s, Sorted<T>& b, Span<T> a,
     b.sort(a.n);
     groups<T>(s, [&](auto vectors, int64_t o) {
       runs<T>(f, b, [&](int j, const int32_t* rows, int64_t n) {
-        output_rows<T, TERMS, vectors()>(f, s, b, c + j * f.terms * s.outs + o, wb + o, rows, n, y + o);
+        output_run<T, TERMS, vectors()>(f, s, b, c + j * f.terms * s.outs + o, wb + o, rows, n, y + o);
       });
     });
   }
@@ -62,11 +62,18 @@ void local_input(const Local<T>& f, const Sizes<T>& s, Sorted<T>& b, Span<T> a, 
     std::fill_n(column, a.n, T(0));
     groups<T>(s, [&](auto vectors, int64_t o) {
       runs<T>(f, b, [&](int j, const int32_t* rows, int64_t n) {
-        input_rows<T, TERMS, vectors()>(f, s, b, c + j * f.terms * s.outs + o, wb + o, rows, n, g + o, column);
+        const Coefficients<T, TERMS, vectors()> own(c + j * f.terms * s.outs + o, s.outs, f.terms);
+        input_run<T, vectors()>(f, s, b, own, wb + o, b.base, rows, n, g + o, column);
       });
     });
     for (int64_t r = 0; r < a.n; ++r) z[r * s.in + i] = column[r];
   }
+}
+
+template <typename T, int TERMS, int VECS>
+void weight_any(const Local<T>& f, const Sizes<T>& s, Sorted<T>& b, T* w, T* wb, const int32_t* rows, int64_t n, const T* g) {
+  if constexpr (TERMS > 0) weight_run<T, TERMS, VECS>(f, s, b, w, wb, rows, n, g);
+  else weight_run_any<T, VECS>(f, s, b, w, wb, rows, n, g);
 }
 
 // w += the block's part.
@@ -83,11 +90,38 @@ void local_weight(const Local<T>& f, const Sizes<T>& s, Sorted<T>& b, Span<T> a,
     b.sort(a.n);
     groups<T>(s, [&](auto vectors, int64_t o) {
       runs<T>(f, b, [&](int j, const int32_t* rows, int64_t n) {
-        T* target = c + j * f.terms * s.outs + o;
-        if constexpr (TERMS > 0) weight_rows<T, TERMS, vectors()>(f, s, b, target, wb + o, rows, n, g + o);
-        else weight_rows_any<T, vectors()>(f, s, b, target, wb + o, rows, n, g + o);
+        weight_any<T, TERMS, vectors()>(f, s, b, c + j * f.terms * s.outs + o, wb + o, rows, n, g + o);
       });
     });
+  }
+}
+
+// The gradients of C_d = Σ φ⁽ᵈ⁾ W g contracted with v, in one pass: z = v C_{d+1}, y += A_d(v), dw += B_d(v).
+template <typename T, int TERMS>
+void local_input_gradients(const Local<T>& f, const Sizes<T>& s, Sorted<T>& b, Span<T> a, const T* x, const T* v, const T* g, const T* w, T* z, T* y, T* dw, T* column) {
+  for (int64_t i = a.first; i < a.last; ++i) {
+    const int64_t at = i * s.stride, base = (f.intervals() + 1) * f.terms * s.outs;
+    b.fill(f, x, v, a.first, i, s.in, a.n, true);
+    if (s.out == 1) {
+      for (int64_t r = 0; r < a.n; ++r) {
+        z[r * s.in + i] = g[r] * b.v[r] * scalar_slope(f, b, w + at, w[at + base], r);
+        y[r] += scalar_value(f, b, w + at, w[at + base], r);
+        scalar_weight(f, b, dw + at, dw[at + base], g[r], r);
+      }
+      continue;
+    }
+    b.sort(a.n);
+    std::fill_n(column, a.n, T(0));
+    groups<T>(s, [&](auto vectors, int64_t o) {
+      runs<T>(f, b, [&](int j, const int32_t* rows, int64_t n) {
+        const int64_t own = at + j * f.terms * s.outs + o;
+        const Slope<T, TERMS - 1, vectors()> slope(w + own, s.outs, f.inverse_spacing);
+        input_run<T, vectors()>(f, s, b, slope, w + at + base + o, b.slope, rows, n, g + o, column);
+        output_run<T, TERMS, vectors()>(f, s, b, w + own, w + at + base + o, rows, n, y + o);
+        weight_run<T, TERMS, vectors()>(f, s, b, dw + own, dw + at + base + o, rows, n, g + o);
+      });
+    });
+    for (int64_t r = 0; r < a.n; ++r) z[r * s.in + i] = b.v[r] * column[r];
   }
 }
 

@@ -1,0 +1,208 @@
+"""The gradients of a KAN layer's three contractions, each made of the same three, and the layer in eager mode."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol, cast
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from kanmlip.kan.backends import resolve
+from kanmlip.kan.expansion import read_spec
+
+Gradients = tuple[Tensor | None, ...]
+Hidden = tuple[Tensor, Tensor, Tensor | None]
+
+
+class Calls(Protocol):
+    """The three contractions as differentiable calls: output(x, v, weight, …), weight(x, v, g, …), input(x, g, weight, …)."""
+
+    output: Callable[..., Tensor]
+    weight: Callable[..., Tensor]
+    input: Callable[..., Tensor]
+
+
+def of_output(calls: Calls, ctx: Any, u: Tensor) -> Gradients:
+    """Gradients of A_d by x, v, W and shape for an incoming u [N, out]."""
+    x, v, weight, shape = ctx.saved_tensors
+    need, how = ctx.needs_input_grad, (shape, ctx.spec)
+    return (
+        _scaled(v, calls.input(x, u, weight, *how, ctx.order + 1)) if need[0] else None,
+        calls.input(x, u, weight, *how, ctx.order) if need[1] else None,
+        calls.weight(x, v, u, *how, ctx.order) if need[2] else None,
+        _by_shape(calls, x, v, u, weight, shape, ctx.spec, ctx.order) if need[3] else None,
+        None,
+        None,
+    )
+
+
+def of_weight(calls: Calls, ctx: Any, u: Tensor) -> Gradients:
+    """Gradients of B_d by x, v, g and shape for an incoming u [out, columns, in]."""
+    x, v, g, shape = ctx.saved_tensors
+    need, how = ctx.needs_input_grad, (shape, ctx.spec)
+    return (
+        _scaled(v, calls.input(x, g, u, *how, ctx.order + 1)) if need[0] else None,
+        calls.input(x, g, u, *how, ctx.order) if need[1] else None,
+        calls.output(x, v, u, *how, ctx.order) if need[2] else None,
+        _by_shape(calls, x, v, g, u, shape, ctx.spec, ctx.order) if need[3] else None,
+        None,
+        None,
+    )
+
+
+def of_input(calls: Calls, ctx: Any, u: Tensor) -> Gradients:
+    """Gradients of C_d by x, g, W and shape for an incoming u [N, in]."""
+    x, g, weight, shape = ctx.saved_tensors
+    need, how = ctx.needs_input_grad, (shape, ctx.spec)
+    return (
+        u * calls.input(x, g, weight, *how, ctx.order + 1) if need[0] else None,
+        calls.output(x, u, weight, *how, ctx.order) if need[1] else None,
+        calls.weight(x, u, g, *how, ctx.order) if need[2] else None,
+        _by_shape(calls, x, u, g, weight, shape, ctx.spec, ctx.order) if need[3] else None,
+        None,
+        None,
+    )
+
+
+def _scaled(v: Tensor | None, value: Tensor) -> Tensor:
+    return value if v is None else v * value
+
+
+def _by_shape(calls: Calls, x: Tensor, v: Tensor | None, g: Tensor, weight: Tensor, shape: Tensor, spec: str, order: int) -> Tensor:
+    """∂T/∂(c, s) [2, K] of functions φ((x − c_k) s_k): −Σ W B_{d+1}(v), and Σ W [d B_d(v) + B_{d+1}(v x) − c B_{d+1}(v)]/s."""
+    centre, inverse = shape
+    size = shape.shape[1]
+    functions = weight[:, :size]
+
+    def total(factor: Tensor | None, derivative: int) -> Tensor:
+        return (functions * calls.weight(x, factor, g, shape, spec, derivative)[:, :size]).sum((0, 2))
+
+    slope = total(v, order + 1)
+    by_centre = -slope
+    by_inverse = (total(x if v is None else v * x, order + 1) - centre * slope) / inverse
+    if order > 0:
+        by_inverse = by_inverse + order * total(v, order) / inverse
+    elif read_spec(spec, x.dtype, x.device).zero_preserving:
+        # The value at zero that each function is reduced by, exp(−(c s)²).
+        plain = g.sum(0).unsqueeze(1) if v is None else g.t() @ v
+        change = 2 * inverse * torch.exp(-(centre * inverse).square()) * (functions * plain.unsqueeze(1)).sum((0, 2))
+        by_centre = by_centre + centre * inverse * change
+        by_inverse = by_inverse + centre.square() * change
+    return torch.stack([by_centre, by_inverse])
+
+
+def layer(x: Tensor, weight: Tensor, shape: Tensor | None, spec: str) -> Tensor:
+    """See ``ops.layer``; eager mode only."""
+    if not torch.is_grad_enabled():
+        return resolve(spec, x).output(x, None, weight, shape, 0)
+    # Two nodes: autograd computes every gradient of a Python node that it visits, so that a single one would work out the
+    # weights' gradient in grad(energy, positions) too, where nobody asked for it (pytorch issues 56500, 174017).
+    hidden = (x, weight, shape)
+    y = _apply(_ByInput, x, hidden, spec)
+    if not weight.requires_grad and (shape is None or not shape.requires_grad):
+        return y
+    return y + _apply(_ByParameters, weight, shape, hidden, spec)
+
+
+def _apply(function: type[Function], *arguments: object) -> Tensor:
+    return cast("Callable[..., Tensor]", function.apply)(*arguments)
+
+
+def _save(ctx: Any, *inputs: Any) -> None:
+    *tensors, ctx.spec, ctx.order = inputs
+    ctx.save_for_backward(*tensors)
+
+
+class _Eager:
+    """The contractions in eager mode: a node where a graph is built, nothing but the kernel where none is."""
+
+    @staticmethod
+    def output(x: Tensor, v: Tensor | None, weight: Tensor, shape: Tensor | None, spec: str, order: int) -> Tensor:
+        if torch.is_grad_enabled():
+            return _apply(_Output, x, v, weight, shape, spec, order)
+        return resolve(spec, x).output(x, v, weight, shape, order)
+
+    @staticmethod
+    def weight(x: Tensor, v: Tensor | None, g: Tensor, shape: Tensor | None, spec: str, order: int) -> Tensor:
+        if torch.is_grad_enabled():
+            return _apply(_Weight, x, v, g, shape, spec, order)
+        return resolve(spec, x).weight(x, v, g, shape, order)
+
+    @staticmethod
+    def input(x: Tensor, g: Tensor, weight: Tensor, shape: Tensor | None, spec: str, order: int) -> Tensor:
+        if torch.is_grad_enabled():
+            return _apply(_Input, x, g, weight, shape, spec, order)
+        return resolve(spec, x).input(x, g, weight, shape, order)
+
+
+class _Output(Function):
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> Tensor:
+        _save(ctx, *inputs)
+        return _Eager.output(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Gradients:
+        return of_output(_Eager, ctx, grads[0])
+
+
+class _Weight(Function):
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> Tensor:
+        _save(ctx, *inputs)
+        return _Eager.weight(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Gradients:
+        return of_weight(_Eager, ctx, grads[0])
+
+
+class _Input(Function):
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> Tensor:
+        _save(ctx, *inputs)
+        return _Eager.input(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Gradients:
+        if torch.is_grad_enabled() or ctx.needs_input_grad[:4] != (True, True, True, False):
+            return of_input(_Eager, ctx, grads[0])
+        # The last pass of a force-training step: everything at once.
+        x, g, weight, shape = ctx.saved_tensors
+        return *resolve(ctx.spec, x).input_gradients(x, grads[0], g, weight, shape, ctx.order), None, None, None
+
+
+class _ByInput(Function):
+    """The layer as a function of x alone; what else it depends on comes in a tuple, where autograd does not see it."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, hidden: Hidden, spec: str) -> Tensor:
+        _, weight, shape = hidden
+        ctx.save_for_backward(x, weight, shape)
+        ctx.spec = spec
+        return resolve(spec, x).output(x, None, weight, shape, 0)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Gradients:
+        x, weight, shape = ctx.saved_tensors
+        return _Eager.input(x, grads[0], weight, shape, ctx.spec, 1), None, None
+
+
+class _ByParameters(Function):
+    """Zeros in place of the layer's value, with the layer's gradients by its parameters."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, shape: Tensor | None, hidden: Hidden, spec: str) -> Tensor:
+        x = hidden[0]
+        ctx.save_for_backward(x, weight, shape)
+        ctx.spec = spec
+        return x.new_zeros(()).expand(x.shape[0], weight.shape[0])
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Gradients:
+        x, weight, shape = ctx.saved_tensors
+        by_weight = _Eager.weight(x, None, grads[0], shape, ctx.spec, 0) if ctx.needs_input_grad[0] else None
+        by_shape = _by_shape(_Eager, x, None, grads[0], weight, shape, ctx.spec, 0) if ctx.needs_input_grad[1] else None
+        return by_weight, by_shape, None, None
