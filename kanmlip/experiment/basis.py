@@ -23,11 +23,13 @@ class BasisConfig(Schema):
         name: Name in tables and run ids.
         target: Dotted name of the class.
         arguments: Its constructor's arguments, complete and of the right types.
+        backend: Which kernels compute its KANs; see :class:`kanmlip.kan.KANLayer`. Says how, not what: not part of a run's id.
     """
 
     name: str
     target: str
     arguments: dict[str, Any]
+    backend: str = "auto"
 
     def build(self) -> Basis:
         """A fresh basis."""
@@ -41,7 +43,7 @@ def basis_config(target: str, name: str, arguments: dict[str, Any]) -> BasisConf
     Args:
         target: Dotted name of the class.
         name: Name in tables and run ids.
-        arguments: As composed; missing ones take the constructor's defaults.
+        arguments: As composed, with ``backend`` among them; missing ones take the constructor's defaults.
 
     Raises:
         ConfigError: In one line a fault, if the class is none of ours, an argument is unknown or of the wrong type, or the
@@ -49,7 +51,10 @@ def basis_config(target: str, name: str, arguments: dict[str, Any]) -> BasisConf
     """
     # torch is imported here and nowhere earlier on the way to a validated configuration.
     from kanmlip.kan import Basis
+    from kanmlip.kan.spec import check_backend
 
+    backend = arguments.get("backend", "auto")
+    arguments = {key: value for key, value in arguments.items() if key != "backend"}
     constructor = locate(target, "basis")
     if not (isinstance(constructor, type) and issubclass(constructor, Basis)):
         raise ConfigError(f"basis._target_={target} is not a subclass of kanmlip.kan.Basis")
@@ -65,7 +70,8 @@ def basis_config(target: str, name: str, arguments: dict[str, Any]) -> BasisConf
     except ValidationError as error:
         raise ConfigError(describe_faults(error, "basis", schema)) from error
     try:
+        check_backend(backend)
         constructor(**checked)
     except ValueError as error:
         raise ConfigError(f"basis={name}: {error}") from error
-    return BasisConfig(name=name, target=target, arguments=checked)
+    return BasisConfig(name=name, target=target, arguments=checked, backend=backend)

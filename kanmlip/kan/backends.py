@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -45,7 +45,7 @@ class Contractions:
         """v C_{d+1} [N, in], A_d(v) [N, out] and B_d(v) [out, columns, in], in one pass where the backend has one."""
         if hasattr(self.kernels, "input_gradients"):
             dense = (x.contiguous(), v.contiguous(), g.contiguous(), weight.contiguous(), _dense(shape))
-            return cast("tuple[Tensor, ...]", self.kernels.input_gradients(self.expansion, *dense, order))
+            return cast("tuple[Tensor, ...]", cast("Any", self.kernels).input_gradients(self.expansion, *dense, order))
         by_x = v * self.input(x, g, weight, shape, order + 1)
         return by_x, self.output(x, v, weight, shape, order), self.weight(x, v, g, shape, order)
 
@@ -78,15 +78,15 @@ def kernels_for(backend: str, device: torch.device) -> Kernels:
         from kanmlip.kan import backend_cpu
 
         if backend_cpu.available():
-            return backend_cpu
+            return cast("Kernels", backend_cpu)
     if backend == "triton" or (backend == "auto" and device.type == "cuda"):
         from kanmlip.kan import backend_triton
 
         if backend_triton.available(device):
-            return backend_triton
+            return cast("Kernels", backend_triton)
         if backend == "triton":
             raise ValueError(f"backend=triton needs a CUDA device and the package triton; tensors are on {device}. Choose backend=auto")
-    return backend_torch
+    return cast("Kernels", backend_torch)
 
 
 def _dense(tensor: Tensor | None) -> Tensor | None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol, cast
+from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -16,12 +17,19 @@ Gradients = tuple[Tensor | None, ...]
 Hidden = tuple[Tensor, Tensor, Tensor | None]
 
 
-class Calls(Protocol):
+@dataclass(frozen=True)
+class Calls:
     """The three contractions as differentiable calls: output(x, v, weight, …), weight(x, v, g, …), input(x, g, weight, …)."""
 
     output: Callable[..., Tensor]
     weight: Callable[..., Tensor]
     input: Callable[..., Tensor]
+
+
+def save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    """Keep a call's inputs for its gradients: never the output, which tracers detach (pytorch issue 175477)."""
+    *tensors, ctx.spec, ctx.order = inputs
+    ctx.save_for_backward(*tensors)
 
 
 def of_output(calls: Calls, ctx: Any, u: Tensor) -> Gradients:
@@ -95,8 +103,8 @@ def _by_shape(calls: Calls, x: Tensor, v: Tensor | None, g: Tensor, weight: Tens
 
 def layer(x: Tensor, weight: Tensor, shape: Tensor | None, spec: str) -> Tensor:
     """See ``ops.layer``; eager mode only."""
-    if not torch.is_grad_enabled():
-        return resolve(spec, x).output(x, None, weight, shape, 0)
+    if not torch.is_grad_enabled() or _transformed():
+        return _output(x, None, weight, shape, spec, 0)
     # Two nodes: autograd computes every gradient of a Python node that it visits, so that a single one would work out the
     # weights' gradient in grad(energy, positions) too, where nobody asked for it (pytorch issues 56500, 174017).
     hidden = (x, weight, shape)
@@ -106,72 +114,75 @@ def layer(x: Tensor, weight: Tensor, shape: Tensor | None, spec: str) -> Tensor:
     return y + _apply(_ByParameters, weight, shape, hidden, spec)
 
 
+def _transformed() -> bool:
+    """Whether torch.func is at work: its transforms take one node, and no tensors that autograd does not see."""
+    return torch._C._functorch.maybe_current_level() is not None
+
+
 def _apply(function: type[Function], *arguments: object) -> Tensor:
     return cast("Callable[..., Tensor]", function.apply)(*arguments)
 
 
-def _save(ctx: Any, *inputs: Any) -> None:
-    *tensors, ctx.spec, ctx.order = inputs
-    ctx.save_for_backward(*tensors)
+# The contractions in eager mode: a node where a graph is built, nothing but the kernel where none is.
+def _output(x: Tensor, v: Tensor | None, weight: Tensor, shape: Tensor | None, spec: str, order: int) -> Tensor:
+    if torch.is_grad_enabled():
+        return _apply(_Output, x, v, weight, shape, spec, order)
+    return resolve(spec, x).output(x, v, weight, shape, order)
 
 
-class _Eager:
-    """The contractions in eager mode: a node where a graph is built, nothing but the kernel where none is."""
+def _weight(x: Tensor, v: Tensor | None, g: Tensor, shape: Tensor | None, spec: str, order: int) -> Tensor:
+    if torch.is_grad_enabled():
+        return _apply(_Weight, x, v, g, shape, spec, order)
+    return resolve(spec, x).weight(x, v, g, shape, order)
 
+
+def _input(x: Tensor, g: Tensor, weight: Tensor, shape: Tensor | None, spec: str, order: int) -> Tensor:
+    if torch.is_grad_enabled():
+        return _apply(_Input, x, g, weight, shape, spec, order)
+    return resolve(spec, x).input(x, g, weight, shape, order)
+
+
+_EAGER = Calls(_output, _weight, _input)
+
+
+class _Node(Function):
     @staticmethod
-    def output(x: Tensor, v: Tensor | None, weight: Tensor, shape: Tensor | None, spec: str, order: int) -> Tensor:
-        if torch.is_grad_enabled():
-            return _apply(_Output, x, v, weight, shape, spec, order)
-        return resolve(spec, x).output(x, v, weight, shape, order)
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        save(ctx, inputs, output)
 
+
+class _Output(_Node):
     @staticmethod
-    def weight(x: Tensor, v: Tensor | None, g: Tensor, shape: Tensor | None, spec: str, order: int) -> Tensor:
-        if torch.is_grad_enabled():
-            return _apply(_Weight, x, v, g, shape, spec, order)
-        return resolve(spec, x).weight(x, v, g, shape, order)
-
-    @staticmethod
-    def input(x: Tensor, g: Tensor, weight: Tensor, shape: Tensor | None, spec: str, order: int) -> Tensor:
-        if torch.is_grad_enabled():
-            return _apply(_Input, x, g, weight, shape, spec, order)
-        return resolve(spec, x).input(x, g, weight, shape, order)
-
-
-class _Output(Function):
-    @staticmethod
-    def forward(ctx: Any, *inputs: Any) -> Tensor:
-        _save(ctx, *inputs)
-        return _Eager.output(*inputs)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Gradients:
-        return of_output(_Eager, ctx, grads[0])
-
-
-class _Weight(Function):
-    @staticmethod
-    def forward(ctx: Any, *inputs: Any) -> Tensor:
-        _save(ctx, *inputs)
-        return _Eager.weight(*inputs)
+    def forward(*inputs: Any) -> Tensor:
+        return _output(*inputs)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Gradients:
-        return of_weight(_Eager, ctx, grads[0])
+        return of_output(_EAGER, ctx, grads[0])
 
 
-class _Input(Function):
+class _Weight(_Node):
     @staticmethod
-    def forward(ctx: Any, *inputs: Any) -> Tensor:
-        _save(ctx, *inputs)
-        return _Eager.input(*inputs)
+    def forward(*inputs: Any) -> Tensor:
+        return _weight(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Gradients:
+        return of_weight(_EAGER, ctx, grads[0])
+
+
+class _Input(_Node):
+    @staticmethod
+    def forward(*inputs: Any) -> Tensor:
+        return _input(*inputs)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Gradients:
         if torch.is_grad_enabled() or ctx.needs_input_grad[:4] != (True, True, True, False):
-            return of_input(_Eager, ctx, grads[0])
+            return of_input(_EAGER, ctx, grads[0])
         # The last pass of a force-training step: everything at once.
         x, g, weight, shape = ctx.saved_tensors
-        return *resolve(ctx.spec, x).input_gradients(x, grads[0], g, weight, shape, ctx.order), None, None, None
+        return (*resolve(ctx.spec, x).input_gradients(x, grads[0], g, weight, shape, ctx.order), None, None, None)
 
 
 class _ByInput(Function):
@@ -187,7 +198,7 @@ class _ByInput(Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Gradients:
         x, weight, shape = ctx.saved_tensors
-        return _Eager.input(x, grads[0], weight, shape, ctx.spec, 1), None, None
+        return _input(x, grads[0], weight, shape, ctx.spec, 1), None, None
 
 
 class _ByParameters(Function):
@@ -203,6 +214,6 @@ class _ByParameters(Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Gradients:
         x, weight, shape = ctx.saved_tensors
-        by_weight = _Eager.weight(x, None, grads[0], shape, ctx.spec, 0) if ctx.needs_input_grad[0] else None
-        by_shape = _by_shape(_Eager, x, None, grads[0], weight, shape, ctx.spec, 0) if ctx.needs_input_grad[1] else None
+        by_weight = _weight(x, None, grads[0], shape, ctx.spec, 0) if ctx.needs_input_grad[0] else None
+        by_shape = _by_shape(_EAGER, x, None, grads[0], weight, shape, ctx.spec, 0) if ctx.needs_input_grad[1] else None
         return by_weight, by_shape, None, None

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from kanmlip.kan.basis import Basis
 from kanmlip.kan.expansion import Expansion
+from kanmlip.kan.grid_update import Spline, update_grid, with_grid
 from kanmlip.kan.ops import layer
 from kanmlip.kan.spec import Backend, check_backend
 
@@ -50,6 +51,7 @@ class KANLayer(nn.Module):
 
     input_scale: Tensor
     gain: Tensor
+    grid: Tensor | None
 
     def __init__(
         self,
@@ -74,8 +76,8 @@ class KANLayer(nn.Module):
         self.backend = backend
         self.expansion = Expansion(copy.deepcopy(basis), base, zero_preserving)
         self.weight = nn.Parameter(torch.empty(out_features, self.expansion.columns, in_features))
-        gain = column_gain(self.expansion) / in_features**0.5
-        self.register_buffer("gain", gain.to(self.weight.dtype).unsqueeze(-1), persistent=False)
+        self._set_gain()
+        self.register_buffer("grid", None)
         if norm == "scale":
             self.register_buffer("input_scale", torch.ones(in_features))
         self.reset_parameters()
@@ -99,7 +101,7 @@ class KANLayer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map x [..., in] to [..., out]."""
         x = self.normalise(x)
-        if self.backend == "reference" or x.dtype not in (torch.float32, torch.float64):
+        if self.backend == "reference" or x.dtype not in (torch.float32, torch.float64) or _compiling_transform():
             return torch.einsum("...ik,oki->...o", self.expansion.evaluate(x), self.effective_weight)
         weight = self.expansion.kernel_weight(self.effective_weight)
         y = layer(x.reshape(-1, self.in_features), weight, self.expansion.basis.shape(), self.expansion.specs[self.backend])
@@ -126,9 +128,47 @@ class KANLayer(nn.Module):
         scale = square.sqrt().clamp_min(floor)
         self.input_scale.copy_(torch.where(scale > 0, scale, torch.ones_like(scale)))
 
+    def update_grid(self, x: Tensor, *, intervals: int | None = None, quantile: float = 0.0) -> float:
+        """Put the grid of splines where the inputs x [M, in] are and keep the function; see ``grid_update.update_grid``."""
+        return update_grid(self, x, intervals=intervals, quantile=quantile)
+
+    @torch.no_grad()
+    def set_grid(self, grid: Tensor) -> None:
+        """Take the grid that ``grid_update.encode`` wrote; the weights become zeros [out, columns, in] and have to be set anew.
+
+        Raises:
+            ValueError: If the basis has no grid that can be changed.
+        """
+        expansion = self.expansion
+        if not isinstance(expansion.basis, Spline):
+            raise ValueError(
+                f"basis={type(expansion.basis).__name__} has no grid that can be changed; choose from: BSpline, TruncatedPower"
+            )
+        basis = with_grid(expansion.basis, grid)
+        self.expansion = Expansion(basis, expansion.base, expansion.zero_preserving).to(self.weight)
+        # Not a new parameter: an optimiser made before then stops at the new shape, and does not train what nobody uses.
+        self.weight.grad = None
+        self.weight.data = self.weight.new_zeros(self.out_features, self.expansion.columns, self.in_features)
+        self._set_gain()
+        self.register_buffer("grid", grid.to(self.weight.device))
+
+    def _set_gain(self) -> None:
+        gain = column_gain(self.expansion) / self.in_features**0.5
+        self.register_buffer("gain", gain.to(self.weight).unsqueeze(-1), persistent=False)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
+        if prefix + "grid" in state_dict:  # its weights have that grid's shape
+            self.set_grid(state_dict[prefix + "grid"])
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
     def extra_repr(self) -> str:
         """Widths and settings."""
         return f"{self.in_features}, {self.out_features}, norm={self.norm}, zero_preserving={self.expansion.zero_preserving}"
+
+
+def _compiling_transform() -> bool:
+    """Whether torch.compile looks through torch.func.grad, which registered operators do not support."""
+    return torch.compiler.is_compiling() and torch._C._functorch.maybe_current_level() is not None
 
 
 def initial_deviation(expansion: Expansion) -> Tensor:

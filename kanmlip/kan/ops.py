@@ -18,13 +18,12 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.library import Library
 
 from kanmlip.kan import gradients
 from kanmlip.kan.backends import resolve
 from kanmlip.kan.expansion import read_spec
 
-_LIBRARY = Library("kanmlip", "FRAGMENT")
+_LIBRARY = cast("Any", torch.library).Library("kanmlip", "FRAGMENT")
 _LIBRARY.define("kan_output(Tensor x, Tensor? v, Tensor weight, Tensor? shape, str spec, int order) -> Tensor")
 _LIBRARY.define("kan_weight(Tensor x, Tensor? v, Tensor g, Tensor? shape, str spec, int order) -> Tensor")
 _LIBRARY.define("kan_input(Tensor x, Tensor g, Tensor weight, Tensor? shape, str spec, int order) -> Tensor")
@@ -54,12 +53,9 @@ def _fake_input(x: Tensor, g: Tensor, weight: Tensor, shape: Tensor | None, spec
     return torch.empty_like(x, memory_format=torch.contiguous_format)
 
 
-class _Registered:
-    """The operators as compilers and tracers see them."""
-
-    output = torch.ops.kanmlip.kan_output
-    weight = torch.ops.kanmlip.kan_weight
-    input = torch.ops.kanmlip.kan_input
+_OPS = cast("Any", torch.ops).kanmlip
+# The operators as compilers and tracers see them.
+_REGISTERED = gradients.Calls(_OPS.kan_output, _OPS.kan_weight, _OPS.kan_input)
 
 
 def layer(x: Tensor, weight: Tensor, shape: Tensor | None, spec: str) -> Tensor:
@@ -75,30 +71,25 @@ def layer(x: Tensor, weight: Tensor, shape: Tensor | None, spec: str) -> Tensor:
         Outputs [N, out].
     """
     if torch.compiler.is_compiling() or _recording():
-        return cast("Tensor", _Registered.output(x, None, weight, shape, spec, 0))
+        return _REGISTERED.output(x, None, weight, shape, spec, 0)
     return gradients.layer(x, weight, shape, spec)
 
 
 def _recording() -> bool:
-    """Whether something other than eager autograd looks on: make_fx, export, fake tensors, torch.func."""
-    return bool(torch._C._len_torch_dispatch_stack()) or torch._C._functorch.peek_interpreter_stack() is not None
-
-
-def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    *tensors, ctx.spec, ctx.order = inputs
-    ctx.save_for_backward(*tensors)
+    """Whether something other than eager autograd looks on: make_fx, export, fake tensors."""
+    return bool(torch._C._len_torch_dispatch_stack())
 
 
 def _output_backward(ctx: Any, u: Tensor) -> tuple[Tensor | None, ...]:
-    return gradients.of_output(_Registered, ctx, u)
+    return gradients.of_output(_REGISTERED, ctx, u)
 
 
 def _weight_backward(ctx: Any, u: Tensor) -> tuple[Tensor | None, ...]:
-    return gradients.of_weight(_Registered, ctx, u)
+    return gradients.of_weight(_REGISTERED, ctx, u)
 
 
 def _input_backward(ctx: Any, u: Tensor) -> tuple[Tensor | None, ...]:
-    return gradients.of_input(_Registered, ctx, u)
+    return gradients.of_input(_REGISTERED, ctx, u)
 
 
 for _name, _function, _fake, _backward in (
@@ -108,4 +99,4 @@ for _name, _function, _fake, _backward in (
 ):
     _LIBRARY.impl(_name, _function, "CompositeExplicitAutograd")
     torch.library.register_fake(f"kanmlip::{_name}", _fake, lib=_LIBRARY)
-    torch.library.register_autograd(f"kanmlip::{_name}", _backward, setup_context=_save, lib=_LIBRARY)
+    torch.library.register_autograd(f"kanmlip::{_name}", _backward, setup_context=gradients.save, lib=_LIBRARY)

@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 import warnings
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 
@@ -26,7 +27,7 @@ class BuildError(RuntimeError):
 def available() -> bool:
     """Whether the kernels are loaded, building them the first time; if they cannot be, one warning says why."""
     try:
-        torch.ops.load_library(str(build()))
+        cast("Any", torch.ops).load_library(str(build()))
     except (BuildError, OSError) as error:
         warnings.warn(
             f"KAN layers run in plain PyTorch on the CPU, about half as fast as compiled: {error}. Install a C++20 compiler (g++ 11 or "
@@ -72,7 +73,9 @@ def _command(compiler: str) -> list[str]:
     wide = ["-mprefer-vector-width=512"] if platform.machine() in ("x86_64", "AMD64") else []
     # No -ffast-math: NaN must stay NaN, and a row's result must not depend on its neighbours.
     flags = ["-std=c++20", "-O3", native, *wide, "-fPIC", "-shared", "-fno-math-errno", "-fno-trapping-math", "-w"]
-    threads = ["-fopenmp", "-DAT_PARALLEL_OPENMP=1"] if torch.backends.openmp.is_available() and platform.system() == "Linux" else []
+    threads = (
+        ["-fopenmp", "-DAT_PARALLEL_OPENMP=1"] if cast("Any", torch.backends.openmp).is_available() and platform.system() == "Linux" else []
+    )
     links = [f"-L{torch_root / 'lib'}", f"-Wl,-rpath,{torch_root / 'lib'}", "-lc10", "-ltorch_cpu"]
     abi = f"-D_GLIBCXX_USE_CXX11_ABI={int(torch.compiled_with_cxx11_abi())}"
     return [compiler, *flags, *threads, abi, *(f"-I{path}" for path in include), str(SOURCES / "bind.cpp"), *links]

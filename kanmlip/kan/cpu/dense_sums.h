@@ -2,6 +2,7 @@
 #pragma once
 
 #include <ATen/Parallel.h>
+#include <ATen/core/LegacyTypeDispatch.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/addmm.h>
 #include <ATen/ops/empty.h>
@@ -62,6 +63,7 @@ void blocks(const Tensor& x, int64_t columns, int64_t parts, Step step) {
   const int64_t rows = x.size(0), in = x.size(1), size = block_rows<T>(columns, in), number = (rows + size - 1) / size;
   parts = parts ? parts : number;
   at::parallel_for(0, parts, 1, [&](int64_t begin, int64_t end) {
+    const at::AutoDispatchBelowADInplaceOrView guard;  // a pool's thread does not know that no graph is wanted
     Tensor buffer = at::empty({std::min(size, rows), columns * in}, x.options());
     for (int64_t part = begin; part < end; ++part)
       for (int64_t k = part * number / parts; k < (part + 1) * number / parts; ++k) {
