@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from kanmlip.kan.backends import resolve
-from kanmlip.kan.expansion import read_spec
+from kanmlip.kan.spec import read_settings
 
 Gradients = tuple[Tensor | None, ...]
 Hidden = tuple[Tensor, Tensor, Tensor | None]
@@ -92,7 +92,7 @@ def _by_shape(calls: Calls, x: Tensor, v: Tensor | None, g: Tensor, weight: Tens
     by_inverse = (total(x if v is None else v * x, order + 1) - centre * slope) / inverse
     if order > 0:
         by_inverse = by_inverse + order * total(v, order) / inverse
-    elif read_spec(spec, x.dtype, x.device).zero_preserving:
+    elif read_settings(spec)["zero_preserving"]:
         # The value at zero that each function is reduced by, exp(−(c s)²).
         plain = g.sum(0).unsqueeze(1) if v is None else g.t() @ v
         change = 2 * inverse * torch.exp(-(centre * inverse).square()) * (functions * plain.unsqueeze(1)).sum((0, 2))

@@ -101,7 +101,9 @@ class KANLayer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map x [..., in] to [..., out]."""
         x = self.normalise(x)
-        if self.backend == "reference" or x.dtype not in (torch.float32, torch.float64) or _compiling_transform():
+        if self.backend == "reference" or x.dtype not in (torch.float32, torch.float64) or (
+            torch.compiler.is_compiling() and _transformed()
+        ):
             return torch.einsum("...ik,oki->...o", self.expansion.evaluate(x), self.effective_weight)
         weight = self.expansion.kernel_weight(self.effective_weight)
         y = layer(x.reshape(-1, self.in_features), weight, self.expansion.basis.shape(), self.expansion.specs[self.backend])
@@ -145,15 +147,17 @@ class KANLayer(nn.Module):
                 f"basis={type(expansion.basis).__name__} has no grid that can be changed; choose from: BSpline, TruncatedPower"
             )
         basis = with_grid(expansion.basis, grid)
-        self.expansion = Expansion(basis, expansion.base, expansion.zero_preserving).to(self.weight)
+        self.expansion = Expansion(basis, expansion.base, expansion.zero_preserving)
         # Not a new parameter: an optimiser made before then stops at the new shape, and does not train what nobody uses.
         self.weight.grad = None
         self.weight.data = self.weight.new_zeros(self.out_features, self.expansion.columns, self.in_features)
         self._set_gain()
+        self.expansion.to(self.weight)
         self.register_buffer("grid", grid.to(self.weight.device))
 
     def _set_gain(self) -> None:
-        gain = column_gain(self.expansion) / self.in_features**0.5
+        # Rounded to float32 whatever the dtype: it is no part of the state, and has to be the same wherever that is loaded.
+        gain = (column_gain(self.expansion) / self.in_features**0.5).float()
         self.register_buffer("gain", gain.to(self.weight).unsqueeze(-1), persistent=False)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
@@ -166,9 +170,10 @@ class KANLayer(nn.Module):
         return f"{self.in_features}, {self.out_features}, norm={self.norm}, zero_preserving={self.expansion.zero_preserving}"
 
 
-def _compiling_transform() -> bool:
-    """Whether torch.compile looks through torch.func.grad, which registered operators do not support."""
-    return torch.compiler.is_compiling() and torch._C._functorch.maybe_current_level() is not None
+@torch.compiler.assume_constant_result
+def _transformed() -> bool:
+    """Whether torch.func is at work; its transforms do not support registered operators under torch.compile."""
+    return torch._C._functorch.maybe_current_level() is not None
 
 
 def initial_deviation(expansion: Expansion) -> Tensor:

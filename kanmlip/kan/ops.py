@@ -21,7 +21,7 @@ from torch import Tensor
 
 from kanmlip.kan import gradients
 from kanmlip.kan.backends import resolve
-from kanmlip.kan.expansion import read_spec
+from kanmlip.kan.spec import read_settings
 
 _LIBRARY = cast("Any", torch.library).Library("kanmlip", "FRAGMENT")
 _LIBRARY.define("kan_output(Tensor x, Tensor? v, Tensor weight, Tensor? shape, str spec, int order) -> Tensor")
@@ -46,7 +46,7 @@ def _fake_output(x: Tensor, v: Tensor | None, weight: Tensor, shape: Tensor | No
 
 
 def _fake_weight(x: Tensor, v: Tensor | None, g: Tensor, shape: Tensor | None, spec: str, order: int) -> Tensor:
-    return x.new_empty(g.shape[1], read_spec(spec, x.dtype, torch.device("cpu")).columns, x.shape[1])
+    return x.new_empty(g.shape[1], read_settings(spec)["columns"], x.shape[1])
 
 
 def _fake_input(x: Tensor, g: Tensor, weight: Tensor, shape: Tensor | None, spec: str, order: int) -> Tensor:

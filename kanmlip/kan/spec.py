@@ -29,13 +29,13 @@ def write_spec(basis: Basis, base: bool, zero_preserving: bool, backend: str) ->
     """Text for an expansion in a basis that kernels evaluate, and the backend to do it."""
     name = f"{type(basis).__module__}:{type(basis).__qualname__}"
     _CLASSES[name] = type(basis)
-    settings = {"base": base, "zero_preserving": zero_preserving, "backend": backend}
+    settings = {"base": base, "zero_preserving": zero_preserving, "columns": basis.num_basis + int(base), "backend": backend}
     return json.dumps({"basis": name, "arguments": basis.arguments(), **settings}, sort_keys=True)
 
 
 @functools.lru_cache(maxsize=1024)
 def read_settings(spec: str) -> dict[str, Any]:
-    """What ``write_spec`` wrote: basis (class), arguments, base, zero_preserving, backend."""
+    """What ``write_spec`` wrote: basis (class), arguments, base, zero_preserving, columns, backend."""
     settings = cast("dict[str, Any]", json.loads(spec))
     return {**settings, "basis": _class(settings["basis"])}
 
