@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -37,7 +38,7 @@ def interleave(contenders: Mapping[str, Callable[[], object]], rounds: int, warm
 
     Args:
         contenders: Name → what to time. One that returns a float has measured its own seconds, without its set-up.
-        rounds: Turns of each.
+        rounds: Turns of each, 1 or more.
         warmup: Untimed calls of each before.
 
     Returns:
@@ -60,14 +61,39 @@ def interleave(contenders: Mapping[str, Callable[[], object]], rounds: int, warm
 
 def ratios(seconds: Mapping[str, NDArray[np.float64]], baseline: str) -> dict[str, Ratio]:
     """Paired ratios of every contender to ``baseline``, with a bootstrap interval over rounds."""
-    random = np.random.default_rng(0)
-    result = {}
-    for name, values in seconds.items():
-        paired = values / seconds[baseline]
-        medians = np.median(random.choice(paired, size=(2000, len(paired))), axis=1)
-        low, high = np.quantile(medians, [0.025, 0.975])
-        result[name] = Ratio(float(np.median(paired)), float(low), float(high), float(np.median(values)))
-    return result
+    return {name: paired(values, seconds[baseline]) for name, values in seconds.items()}
+
+
+def paired(seconds: NDArray[np.float64], baseline: NDArray[np.float64]) -> Ratio:
+    """The ratio of one contender's seconds [rounds] to another's of the same rounds."""
+    within = seconds / baseline
+    medians = np.median(np.random.default_rng(0).choice(within, size=(2000, len(within))), axis=1)
+    low, high = np.quantile(medians, [0.025, 0.975])
+    return Ratio(float(np.median(within)), float(low), float(high), float(np.median(seconds)))
+
+
+def repeated(call: Callable[[], object], turn_s: float = 0.03) -> Callable[[], float]:
+    """A contender that calls so often in a turn that the clock does not matter, and returns the seconds of one call.
+
+    Args:
+        call: What to time.
+        turn_s: Least length of a turn. A single call that takes longer is made once.
+    """
+    call()  # whatever is compiled or allocated on first use
+    start = time.perf_counter()
+    call()
+    synchronise()
+    times = max(1, math.ceil(turn_s / max(time.perf_counter() - start, 1e-6)))
+
+    def turn() -> float:
+        synchronise()
+        start = time.perf_counter()
+        for _ in range(times):
+            call()
+        synchronise()
+        return (time.perf_counter() - start) / times
+
+    return turn
 
 
 def synchronise() -> None:

@@ -13,6 +13,7 @@ from kanmlip.models.base import ModelConfig
 from kanmlip.models.potential import Potential
 from kanmlip.placement.config import PlacementConfig
 from kanmlip.placement.place import BasisFactory, place
+from kanmlip.placement.report import PlacementReport
 from kanmlip.training.config import TrainerConfig
 from kanmlip.training.loop import training_step
 from kanmlip.training.session import Session
@@ -48,10 +49,13 @@ class Setting:
 
     def build(self, placement: PlacementConfig, basis: BasisFactory) -> Potential:
         """A fresh potential with the placement's heads."""
+        return self.build_and_report(placement, basis)[0]
+
+    def build_and_report(self, placement: PlacementConfig, basis: BasisFactory) -> tuple[Potential, PlacementReport]:
+        """The same, and what was replaced."""
         potential = self.model.build(self.stats, getattr(torch, self.trainer.precision), self.seed)
         torch.manual_seed(self.seed)
-        place(potential, self.model, placement, basis, batch_graphs(self.graphs[:4]))
-        return potential
+        return potential, place(potential, self.model, placement, basis, batch_graphs(self.graphs[:4]))
 
 
 def our_epoch(setting: Setting, potential: Potential, fabric: Fabric) -> Callable[[], None]:

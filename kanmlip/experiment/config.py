@@ -10,7 +10,7 @@ from pydantic import Field, field_validator
 from kanmlip.data.base import DatasetConfig
 from kanmlip.experiment.basis import BasisConfig
 from kanmlip.models.base import ModelConfig
-from kanmlip.placement.config import PlacementConfig
+from kanmlip.placement.config import HeadConfig, PlacementConfig
 from kanmlip.schema import Schema
 from kanmlip.training.config import RUNTIME_FIELDS, TrainerConfig
 from kanmlip.training.loggers import LoggerConfig
@@ -86,7 +86,7 @@ class RunConfig(Schema):
         with_kan = self.basis_name is not None
         return {
             "model": self.model.model_dump(mode="json"),
-            "placement": self.placement.model_dump(mode="json") if with_kan else {"name": "none"},
+            "placement": placement_science(self.placement) if with_kan else {"name": "none"},
             "basis": {"name": self.basis.name, **self.basis.arguments} if with_kan else None,
             "dataset": dataset_science(self.dataset),
             "budget": {"name": self.budget.name, "size": self.budget.size},
@@ -99,13 +99,21 @@ class RunConfig(Schema):
         return {
             "model": {"_target_": _dotted(self.model), **self.model.model_dump(mode="json")},
             "placement": self.placement.model_dump(mode="json"),
-            "basis": {"_target_": self.basis.target, "name": self.basis.name, **self.basis.arguments},
+            "basis": {"_target_": self.basis.target, "name": self.basis.name, **self.basis.arguments, "backend": self.basis.backend},
             "dataset": {"_target_": _dotted(self.dataset), **self.dataset.model_dump(mode="json")},
             "budget": self.budget.model_dump(mode="json"),
             "trainer": self.trainer.model_dump(mode="json"),
             "logger": self.logger.model_dump(mode="json"),
             "seed": self.seed,
         }
+
+
+def placement_science(placement: PlacementConfig) -> dict[str, Any]:
+    """A placement's settings; ``head.match`` only where it is not at its default, so that runs from before it have the same id."""
+    plain: dict[str, Any] = placement.model_dump(mode="json")
+    if placement.head.match == HeadConfig.model_fields["match"].default:
+        del plain["head"]["match"]
+    return plain
 
 
 def dataset_science(dataset: DatasetConfig) -> dict[str, Any]:

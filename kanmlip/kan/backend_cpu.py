@@ -67,18 +67,15 @@ def input_gradients(
     expansion: Expansion, x: Tensor, v: Tensor, g: Tensor, weight: Tensor, shape: Tensor | None, order: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients of ``contract_input`` by x, g and W for an incoming v [N, in], in one pass where there is a kernel for that."""
+    check_derivative(order + 1)
     plan = _plan(expansion)
-    if plan is not None and plan.kind is None:
-        check_derivative(order + 1)
-        return cast(
-            "tuple[Tensor, Tensor, Tensor]",
-            _ops().local_input_gradients(x, v, g, weight, plan.numbers, plan.size, *_flags(expansion), order),
-        )
-    return (
-        contract_input(expansion, x, g, weight, shape, order + 1).mul_(v),
-        contract_output(expansion, x, v, weight, shape, order),
-        contract_weight(expansion, x, v, g, shape, order),
-    )
+    if plan is None:
+        return backend_torch.input_gradients(expansion, x, v, g, weight, shape, order)
+    if plan.kind is None:
+        result = _ops().local_input_gradients(x, v, g, weight, plan.numbers, plan.size, *_flags(expansion), order)
+    else:
+        result = _ops().dense_input_gradients(x, v, g, weight, shape, *plan, *_flags(expansion), order)
+    return cast("tuple[Tensor, Tensor, Tensor]", result)
 
 
 def _ops() -> torch._ops._OpNamespace:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, cast
@@ -17,7 +18,7 @@ MAX_DERIVATIVE = 3
 
 
 class Basis(nn.Module, ABC):
-    """Fixed basis functions φ_1 … φ_K of one variable, at least twice continuously differentiable on the whole line.
+    """Basis functions φ_1 … φ_K of one variable, finite on the whole line and as smooth there as ``smoothness`` says.
 
     A new basis implements ``evaluate`` in plain PyTorch; ``write`` may be overridden with something faster. Constants are
     buffers made by ``constants``, so that they follow the module's device and are exact in its dtype.
@@ -25,10 +26,13 @@ class Basis(nn.Module, ABC):
     Attributes:
         num_basis: Number of functions K.
         pad: Columns on either side of the K that ``write`` uses as scratch.
+        smoothness: Number of continuous derivatives, infinite unless a basis says otherwise. Molecular dynamics needs 2: with 1
+            force constants jump, with 0 forces.
     """
 
     num_basis: int
     pad: int = 0
+    smoothness: float = math.inf
 
     def __init__(self, num_basis: int) -> None:
         super().__init__()

@@ -1,109 +1,83 @@
-"""Cubic B-splines on a uniform grid by their closed form, without the Cox–de Boor recursion."""
+"""B-splines of order 2 to 5 on a uniform grid by their closed form, without the Cox–de Boor recursion."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from fractions import Fraction
+from math import comb, factorial
 
 import torch
 from torch import Tensor
 
-from kanmlip.kan.basis import Basis, check_count, check_derivative, check_grid
-from kanmlip.kan.family import LocalPolynomials
+from kanmlip.kan.basis import check_derivative
+from kanmlip.kan.local import LocalBasis
+
+ORDERS = (2, 3, 4, 5)
 
 
-class BSpline(Basis):
-    """The grid + 3 cubic B-splines with knots h apart that reach into [grid_min, grid_max] (Liu et al. 2024, arXiv 2404.19756).
+class BSpline(LocalBasis):
+    """The grid + p B-splines of order p with knots h apart that reach into [grid_min, grid_max] (Liu et al. 2024, arXiv 2404.19756).
 
-    The knots go on beyond the grid, so that each function falls to zero within 3 h outside it and is C² on the whole line.
+    The knots go on beyond the grid, so that each function falls to zero within p h outside it and has p − 1 continuous
+    derivatives on the whole line.
 
     Args:
         grid: Intervals between ``grid_min`` and ``grid_max``; the paper uses 5, and 3 for MACE.
-        order: Degree of the polynomials, 3.
+        order: Degree p of the polynomials, 2 to 5. Force constants jump at the knots with 2.
         grid_min: Left end of the grid.
         grid_max: Right end of the grid.
 
     Raises:
-        ValueError: If ``order`` is not 3 or the grid is empty.
+        ValueError: If ``order`` is not one of the choices or the grid is empty.
     """
 
-    centres: Tensor
-    pad = 3  # the four functions of an interval beyond the first or last grid interval need not all exist
-
     def __init__(self, grid: int = 5, order: int = 3, grid_min: float = -3.0, grid_max: float = 3.0) -> None:
-        if order != 3:
-            raise ValueError(f"order={order} is not known; choose from: 3 (lower orders have discontinuous forces or force constants)")
-        check_count("grid", grid, 1)
-        check_grid(grid_min, grid_max)
-        super().__init__(grid + order)
-        self.grid = grid
+        if order not in ORDERS:
+            choices = ", ".join(map(str, ORDERS))
+            raise ValueError(f"order={order} is not known; choose from: {choices} (1 has discontinuous forces, 2 force constants)")
+        super().__init__(grid, grid_min, grid_max, smoothness=order - 1, pieces=_pieces(order))
         self.order = order
-        self.grid_min = grid_min
-        self.grid_max = grid_max
-        self.spacing = (grid_max - grid_min) / grid
-        self.register_constants()
-
-    def constants(self) -> dict[str, Tensor]:
-        """Centres c_k [K], from one interval left of the grid to one right of it."""
-        return {"centres": self.grid_min + self.spacing * torch.arange(-1, self.grid + 2, dtype=torch.float64)}
 
     def evaluate(self, x: Tensor, derivative: int = 0) -> Tensor:
-        """See :meth:`Basis.evaluate`; M(t) = [(2 − |t|)₊³ − 4 (1 − |t|)₊³]/6, t = (x − c_k)/h."""
+        """See :meth:`Basis.evaluate`; M(t) = Σ_j (−1)^j C(p + 1, j) ((p + 1)/2 − j − |t|)₊^p / p!, t = (x − c_k)/h."""
         check_derivative(derivative)
         t = (x.unsqueeze(-1) - self.centres) / self.spacing
         # Not abs(): its derivative is zero at zero, which would make the second derivative of M wrong there.
         negative = t < 0
         distance = torch.where(negative, -t, t)
-        outer = torch.relu(2 - distance)
-        inner = torch.relu(1 - distance)
-        if derivative == 0:
-            return (outer.pow(3) - 4 * inner.pow(3)) / 6
-        if derivative == 1:
-            slope = (outer.square() - 4 * inner.square()) / (2 * self.spacing)
-            return torch.where(negative, slope, -slope)
-        if derivative == 2:
-            return (outer - 4 * inner) / self.spacing**2
-        jump = ((distance < 2).to(t.dtype) - 4 * (distance < 1).to(t.dtype)) / self.spacing**3
-        return torch.where(negative, jump, -jump)
+        power = self.order - derivative
+        if power < 0:
+            return torch.zeros_like(t)
+        total = torch.zeros_like(t)
+        for j in range((self.order + 2) // 2):
+            reach = (self.order + 1) / 2 - j
+            # A step is taken from the right, as ``write`` does: a mixture of sides would not be the derivative of any sum.
+            term = torch.relu(reach - distance).pow(power) if power else ((t >= -reach) & (t < reach)).to(t.dtype)
+            total = total + (-1) ** j * comb(self.order + 1, j) * term
+        total = total / (factorial(power) * self.spacing**derivative)
+        return torch.where(negative, total, -total) if derivative % 2 else total
 
-    def family(self) -> LocalPolynomials:
-        """See :meth:`Basis.family`."""
-        sixth = 1 / 6
-        pieces = (
-            (sixth, -0.5, 0.5, -sixth),
-            (4 * sixth, 0.0, -1.0, 0.5),
-            (sixth, 0.5, 0.5, -0.5),
-            (0.0, 0.0, 0.0, sixth),
-        )
-        return LocalPolynomials(self.num_basis, self.grid_min - 3 * self.spacing, self.spacing, pieces)
-
-    def write(self, x: Tensor, orders: Sequence[int], outs: Sequence[Tensor], shape: Tensor | None = None) -> None:
-        """See :meth:`Basis.write`; the four functions that are not zero at x, scattered into the dense [n, C, in]."""
-        check_derivative(max(orders))
-        last = self.num_basis + 3  # support of all functions together, in intervals
-        t = (x - (self.grid_min - 3 * self.spacing)).div_(self.spacing)
-        inside = (t >= 0) & (t < last) if max(orders) == 3 else None
-        t.clamp_(0, last)
-        left = t.floor().clamp_(max=last - 1)
-        t.sub_(left)
-        n, columns, width = outs[0].shape
-        rows = torch.arange(n, device=x.device).mul_(columns * width).unsqueeze(-1)
-        address = rows + torch.arange(width, device=x.device)
-        # The integers are clamped once more because a NaN becomes some integer, and must not become an address.
-        address.add_(left.long().clamp_(0, last - 1), alpha=width)
-        address = address.view(-1)
-        for order, out in zip(orders, outs, strict=True):
-            values = _local(t, order)
-            if order:
-                values.mul_(self.spacing**-order)
-            if order == 3 and inside is not None:
-                values.mul_(inside)
-            flat = out.view(-1).zero_()
-            for k in range(4):
-                flat[k * width :].scatter_(0, address, values[k].view(-1))
+    def local_values(self, f: Tensor, derivative: int) -> Tensor:
+        """See :meth:`LocalBasis.local_values`; the cubic with fewer roundings and passes than its polynomials need."""
+        return _cubic(f, derivative) if self.order == 3 else super().local_values(f, derivative)
 
 
-def _local(f: Tensor, derivative: int) -> Tensor:
-    """The four B-splines of an interval, or their derivatives by f, at its fraction f in [0, 1]: [n, in] → [4, n, in]."""
+def _pieces(order: int) -> tuple[tuple[float, ...], ...]:
+    """Polynomials [p + 1][p + 1] of one B-spline in the fraction f of an interval, the last interval first.
+
+    On interval i of its support it is Σ_{j ≤ i} (−1)^j C(p + 1, j) (f + i − j)^p / p!; exact until the last rounding.
+    """
+    rows = []
+    for i in reversed(range(order + 1)):
+        row = [
+            Fraction(sum((-1) ** j * comb(order + 1, j) * comb(order, q) * (i - j) ** (order - q) for j in range(i + 1)), factorial(order))
+            for q in range(order + 1)
+        ]
+        rows.append(tuple(float(c) for c in row))
+    return tuple(rows)
+
+
+def _cubic(f: Tensor, derivative: int) -> Tensor:
+    """The four cubic B-splines of an interval, or their derivatives by f, at its fraction f in [0, 1]: [n, in] → [4, n, in]."""
     values = f.new_empty(4, *f.shape)
     mirror = 1 - f
     if derivative == 0:

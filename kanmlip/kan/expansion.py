@@ -53,7 +53,8 @@ class Expansion(nn.Module):
         if mixing is None:
             return weight
         size = self.basis.num_basis
-        mixed = torch.einsum("mk,oki->omi", mixing.to(weight), weight[:, :size])
+        # In float64: truncated powers cancel, the combinations that they make do not.
+        mixed = torch.einsum("mk,oki->omi", mixing, weight[:, :size].double()).to(weight.dtype)
         return torch.cat([mixed, weight[:, size:]], dim=1)
 
     def buffer(self, x: Tensor, rows: int) -> Tensor:

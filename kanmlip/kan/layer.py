@@ -101,8 +101,10 @@ class KANLayer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map x [..., in] to [..., out]."""
         x = self.normalise(x)
-        if self.backend == "reference" or x.dtype not in (torch.float32, torch.float64) or (
-            torch.compiler.is_compiling() and _transformed()
+        if (
+            self.backend == "reference"
+            or x.dtype not in (torch.float32, torch.float64)
+            or (torch.compiler.is_compiling() and _transformed())
         ):
             return torch.einsum("...ik,oki->...o", self.expansion.evaluate(x), self.effective_weight)
         weight = self.expansion.kernel_weight(self.effective_weight)

@@ -121,3 +121,27 @@ class KAN(nn.Module):
             x = layer(x)
         last.calibrate_scale(x)
         imitate(last, last.normalise(x), y)
+
+    @torch.no_grad()
+    def update_grid(self, x: Tensor, *, intervals: int | None = None, quantile: float = 0.0) -> float:
+        """Put each layer's grid of splines where its inputs are and keep the functions; see ``grid_update.update_grid``.
+
+        Args:
+            x: Inputs [..., widths[0]].
+            intervals: Number of intervals of the new grids; None to keep the functions.
+            quantile: Share of a layer's inputs that may lie beyond each end of its grid, 0 to 0.5.
+
+        Returns:
+            The largest change of an output on ``x``.
+
+        Raises:
+            ValueError: If ``x`` does not fit or a layer refuses; the layers before it have their new grids then.
+        """
+        x = x.detach().reshape(-1, x.shape[-1])
+        if x.shape[1] != self.widths[0] or x.shape[0] == 0:
+            raise ValueError(f"x has shape {list(x.shape)} after flattening; it must be [M, {self.widths[0]}] with M ≥ 1")
+        before = self(x)
+        for layer in self.layers:
+            cast("KANLayer", layer).update_grid(x, intervals=intervals, quantile=quantile)
+            x = layer(x)
+        return float((x - before).abs().max())

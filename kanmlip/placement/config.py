@@ -15,11 +15,14 @@ class HeadConfig(Schema):
         norm: ``scale`` divides by a root mean square measured once on training data and frozen; ``layer`` is FastKAN's
             LayerNorm (jumps at the cutoff, kept for comparison); ``none`` leaves the input as it is.
         base: Add the SiLU base branch to the basis expansion.
+        match: ``widths`` gives the KAN the replaced MLP's widths; ``parameters`` makes its hidden layers narrower until it has
+            no more parameters than the MLP (:func:`kanmlip.placement.widths.matched_widths`).
     """
 
     zero_preserving: bool = True
     norm: Literal["scale", "layer", "none"] = "scale"
     base: bool = True
+    match: Literal["widths", "parameters"] = "widths"
 
 
 class PlacementConfig(Schema):

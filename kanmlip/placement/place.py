@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from typing import Protocol, cast
 
@@ -12,12 +12,13 @@ from torch import Tensor, nn
 
 from kanmlip.data.graph import Graph
 from kanmlip.errors import ConfigError, describe_choice
-from kanmlip.kan import KAN, Basis
+from kanmlip.kan import KAN, Basis, KANLayer
 from kanmlip.models.base import ModelConfig
 from kanmlip.models.potential import Potential
-from kanmlip.placement.config import PlacementConfig
-from kanmlip.placement.head import Head
+from kanmlip.placement.config import HeadConfig, PlacementConfig
+from kanmlip.placement.head import Head, Swap
 from kanmlip.placement.report import PlacementReport, Replacement
+from kanmlip.placement.widths import dense_weights, matched_widths
 
 
 class BasisFactory(Protocol):
@@ -65,16 +66,15 @@ def place(potential: Potential, model: ModelConfig, placement: PlacementConfig, 
     for path, output in outputs.items():
         module = potential.upstream.get_submodule(path)
         swap = model.swap(module, targets[path], placement)
-        head = placement.head
-        kan = KAN(swap.widths, basis.build(), base=head.base, zero_preserving=head.zero_preserving, norm=head.norm)
-        like = next(module.parameters())
-        new = swap.wrap(kan).to(device=like.device, dtype=like.dtype)
         before = count_parameters(module)
+        kan, new = build_head(swap, placement.head, basis, before)
+        like = next(module.parameters())
+        new.to(device=like.device, dtype=like.dtype)
         potential.upstream.set_submodule(path, new)
         inputs = next(x for called, x, _ in record_calls(potential, [path], calibration) if called == path)
         cast("Head", new).imitate(inputs, output)
         replaced.append(
-            Replacement(path, targets[path], type(module).__name__, swap.widths, tuple(output.shape), before, count_parameters(new))
+            Replacement(path, targets[path], type(module).__name__, kan.widths, tuple(output.shape), before, count_parameters(new))
         )
     groups = model.placements[placement.name] or ("output",)
     heads = find_targets(potential.upstream, model, [group for group in groups if group in model.targets])
@@ -85,6 +85,31 @@ def place(potential: Potential, model: ModelConfig, placement: PlacementConfig, 
         parameters_total=count_parameters(potential),
         parameters_head=sum(count_parameters(potential.upstream.get_submodule(path)) for path in heads),
     )
+
+
+def build_head(swap: Swap, head: HeadConfig, basis: BasisFactory, budget: int) -> tuple[KAN, nn.Module]:
+    """The KAN of a swap and the module around it.
+
+    Args:
+        swap: Widths, and what goes around the KAN.
+        head: Settings of the KAN; with ``match=parameters`` the whole module keeps to the budget, if any widths can.
+        basis: Basis functions.
+        budget: Parameters of the replaced module.
+    """
+
+    def build(widths: Sequence[int]) -> tuple[KAN, nn.Module]:
+        kan = KAN(widths, basis.build(), base=head.base, zero_preserving=head.zero_preserving, norm=head.norm)
+        return kan, swap.wrap(kan)
+
+    kan, new = build(swap.widths)
+    if head.match == "widths":
+        return kan, new
+    around = count_parameters(new) - count_parameters(kan)
+    # A learnable basis has parameters of its own in every layer.
+    expansion = cast("KANLayer", kan.layers[0]).expansion
+    columns, learnable = expansion.columns, count_parameters(expansion)
+    widths = matched_widths(swap.widths, budget - around, lambda ws: columns * dense_weights(ws) + learnable * (len(ws) - 1))
+    return (kan, new) if widths == swap.widths else build(widths)
 
 
 def find_targets(upstream: nn.Module, model: ModelConfig, groups: Iterable[str]) -> dict[str, str]:

@@ -16,6 +16,8 @@ from tests.models.cases import Case, NamedBasis, all_cases, build_case
 from tests.models.settings import build, energy_models
 
 SWAPPED = all_cases(with_none=False)
+# A basis without parameters of its own and one with.
+MATCHED = [case for case in SWAPPED if case.basis in ("bspline", "adaptive_gaussian")]
 
 
 @pytest.mark.parametrize("case", SWAPPED, ids=str)
@@ -107,4 +109,18 @@ def test_fastkans_literal_head_can_be_selected_with_a_warning(silver: list[Atoms
     head = HeadConfig(zero_preserving=False, norm="layer")
     with pytest.warns(UserWarning, match=r"placement.head.norm=layer.*jump when a neighbour crosses the cutoff"):
         potential, graph, _, _ = build_case(Case("allegro", "output", "gaussian"), silver, head=head)
+    assert torch.isfinite(potential(graph)["forces"]).all()
+
+
+@pytest.mark.parametrize("case", MATCHED, ids=str)
+def test_heads_at_equal_parameters_have_no_more_than_what_they_replace_and_are_no_wider(case: Case, silver: list[Atoms]) -> None:
+    wide = build_case(case, silver)[3].replaced
+    potential, graph, _, report = build_case(case, silver, head=HeadConfig(match="parameters"))
+    for before, after in zip(wide, report.replaced, strict=True):
+        assert (after.widths[0], after.widths[-1]) == (before.widths[0], before.widths[-1])
+        kan = next(module for module in potential.upstream.get_submodule(after.path).modules() if isinstance(module, KAN))
+        assert tuple(kan.widths) == after.widths
+        narrowest = all(width == 1 for width in after.widths[1:-1])
+        assert after.parameters_after <= after.parameters_before or narrowest, after
+        assert after.parameters_after <= before.parameters_after
     assert torch.isfinite(potential(graph)["forces"]).all()

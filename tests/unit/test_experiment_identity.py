@@ -14,6 +14,7 @@ from kanmlip.experiment.folders import conf_dir
 from kanmlip.experiment.identity import run_id
 from kanmlip.experiment.plan import make_plan
 from kanmlip.experiment.validation import validate_run
+from kanmlip.placement.config import HeadConfig
 from tests.integration.application import FAKES, environment
 
 SHA = "a" * 64
@@ -104,3 +105,11 @@ def test_another_process_gives_the_same_id() -> None:
     )  # fmt: skip
     done = subprocess.run([sys.executable, "-c", code], env=environment(PYTHONHASHSEED="7"), capture_output=True, text=True, check=True)
     assert done.stdout.strip() == identify(*FAKE)
+
+
+def test_settings_newer_than_recorded_runs_enter_only_when_they_are_not_at_their_default() -> None:
+    config = configure(*FAKE)
+    equal = config.model_copy(update={"placement": config.placement.model_copy(update={"head": HeadConfig(match="parameters")})})
+    assert "match" not in config.science()["placement"]["head"]
+    assert equal.science()["placement"]["head"]["match"] == "parameters"
+    assert run_id(equal, SHA) != run_id(config, SHA)

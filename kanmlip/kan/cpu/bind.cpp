@@ -221,7 +221,7 @@ std::tuple<Tensor, Tensor, Tensor> local_input_gradients_op(const Tensor& x, con
 // Calls call(columns) with the functions of a family: 0 even Gaussians (first, inverse width), 1 Gaussians (by shape), 2 waves
 // (frequency), 3 Chebyshev polynomials (inverse width).
 template <typename T, typename Call>
-Tensor with_columns(int64_t family, Numbers numbers, int64_t size, const std::optional<Tensor>& shape, bool base, bool zero, int64_t order, Call call) {
+auto with_columns(int64_t family, Numbers numbers, int64_t size, const std::optional<Tensor>& shape, bool base, bool zero, int64_t order, Call call) {
   const int k = int(size), d = int(order);
   auto with = [&](auto f) { return call(Columns<T, decltype(f)>(f, base, zero, d)); };
   if (family == 0) return with(EvenGaussians<T>{k, T(numbers[0]), T(numbers[1])});
@@ -231,7 +231,7 @@ Tensor with_columns(int64_t family, Numbers numbers, int64_t size, const std::op
 }
 
 template <typename Call>
-Tensor dense(const Tensor& x, Call call) {
+auto dense(const Tensor& x, Call call) {
   return x.scalar_type() == at::kDouble ? call(double()) : call(float());
 }
 
@@ -256,6 +256,13 @@ Tensor dense_weight_op(const Tensor& x, const std::optional<Tensor>& v, const Te
   });
 }
 
+std::tuple<Tensor, Tensor, Tensor> dense_input_gradients_op(const Tensor& x, const Tensor& v, const Tensor& g, const Tensor& weight, const std::optional<Tensor>& shape, int64_t family, Numbers numbers, int64_t size, bool base, bool zero, int64_t order) {
+  return dense(x, [&](auto t) {
+    using T = decltype(t);
+    return with_columns<T>(family, numbers, size, shape, base, zero, order, [&](const auto& f) { return dense_input_gradients<T>(f, x, v, g, weight); });
+  });
+}
+
 }  // namespace
 }  // namespace kanmlip
 
@@ -264,6 +271,7 @@ TORCH_LIBRARY_FRAGMENT(kanmlip_cpu, m) {
   m.def("local_input(Tensor x, Tensor g, Tensor weight, float[] numbers, int size, bool base, bool zero, int order) -> Tensor");
   m.def("local_weight(Tensor x, Tensor? v, Tensor g, float[] numbers, int size, bool base, bool zero, int order) -> Tensor");
   m.def("local_input_gradients(Tensor x, Tensor v, Tensor g, Tensor weight, float[] numbers, int size, bool base, bool zero, int order) -> (Tensor, Tensor, Tensor)");
+  m.def("dense_input_gradients(Tensor x, Tensor v, Tensor g, Tensor weight, Tensor? shape, int family, float[] numbers, int size, bool base, bool zero, int order) -> (Tensor, Tensor, Tensor)");
   m.def("dense_output(Tensor x, Tensor? v, Tensor weight, Tensor? shape, int family, float[] numbers, int size, bool base, bool zero, int order) -> Tensor");
   m.def("dense_input(Tensor x, Tensor g, Tensor weight, Tensor? shape, int family, float[] numbers, int size, bool base, bool zero, int order) -> Tensor");
   m.def("dense_weight(Tensor x, Tensor? v, Tensor g, Tensor? shape, int family, float[] numbers, int size, bool base, bool zero, int order) -> Tensor");
@@ -274,6 +282,7 @@ TORCH_LIBRARY_IMPL(kanmlip_cpu, CPU, m) {
   m.impl("local_input", kanmlip::local_input_op);
   m.impl("local_weight", kanmlip::local_weight_op);
   m.impl("local_input_gradients", kanmlip::local_input_gradients_op);
+  m.impl("dense_input_gradients", kanmlip::dense_input_gradients_op);
   m.impl("dense_output", kanmlip::dense_output_op);
   m.impl("dense_input", kanmlip::dense_input_op);
   m.impl("dense_weight", kanmlip::dense_weight_op);

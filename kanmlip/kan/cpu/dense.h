@@ -1,4 +1,5 @@
-// Functions that are nowhere zero: each evaluates all K of them, or a derivative, for a vector of points and hands them to a sink.
+// Functions that are nowhere zero: for a vector of points each calls sink(k, at) for all K of them, where at(d) is the derivative of
+// order d, up to the ``top`` asked for. What the functions have in common is worked out once.
 #pragma once
 
 #include <cmath>
@@ -15,11 +16,12 @@ struct Gaussians {
   const T *centres, *inverse;
 
   template <typename Sink>
-  void operator()(V<T> x, int order, Sink sink) const {
+  void operator()(V<T> x, int top, Sink sink) const {
     for (int k = 0; k < size; ++k) {
       const T s = inverse[k];
       const V<T> u = (x - centres[k]) * s;
-      sink(k, derivative(exp<T>(-(u * u)), u, s, order));
+      const V<T> value = exp<T>(-(u * u));
+      sink(k, [&](int order) { return derivative(value, u, s, order); });
     }
   }
 
@@ -40,7 +42,7 @@ struct EvenGaussians {
   T first, inverse;
 
   template <typename Sink>
-  void operator()(V<T> x, int order, Sink sink) const {
+  void operator()(V<T> x, int top, Sink sink) const {
     constexpr T limit = sizeof(T) == 4 ? T(9.3) : T(26.6);  // e^(−limit²) is the smallest normal number
     const V<T> position = (x - first) * inverse;
     for (int begin = 0; begin < size; begin += 8) {
@@ -54,7 +56,7 @@ struct EvenGaussians {
       V<T> value = anchor * up * T(0.77880078307140487), ratio = up * up;
       T factor = T(0.13533528323661270);  // e^−2, and e^−4, e^−6 … further out
       for (int k = middle; k < end; ++k) {
-        sink(k, Gaussians<T>::derivative(value, position - T(k), inverse, order));
+        sink(k, [&](int order) { return Gaussians<T>::derivative(value, position - T(k), inverse, order); });
         value = value * ratio * factor;
         factor *= T(0.13533528323661270);
       }
@@ -62,7 +64,7 @@ struct EvenGaussians {
       ratio = down * down;
       factor = T(0.13533528323661270);
       for (int k = middle - 1; k >= begin; --k) {
-        sink(k, Gaussians<T>::derivative(value, position - T(k), inverse, order));
+        sink(k, [&](int order) { return Gaussians<T>::derivative(value, position - T(k), inverse, order); });
         value = value * ratio * factor;
         factor *= T(0.13533528323661270);
       }
@@ -77,17 +79,19 @@ struct Waves {
   T frequency;
 
   template <typename Sink>
-  void operator()(V<T> x, int order, Sink sink) const {
+  void operator()(V<T> x, int top, Sink sink) const {
     V<T> sine, cosine;
     sincos<T>(x * frequency, sine, cosine);
     V<T> s = sine, c = cosine;
     const int waves = size / 2;
     for (int k = 1; k <= waves; ++k) {
-      T factor = 1;
-      for (int d = 0; d < order; ++d) factor *= T(k) * frequency;
-      const V<T> a = order % 2 ? s : c, b = order % 2 ? c : s;
-      sink(k - 1, a * (order == 1 || order == 2 ? -factor : factor));
-      sink(waves + k - 1, b * (order >= 2 ? -factor : factor));
+      auto factor = [&](int order) {
+        T value = 1;
+        for (int d = 0; d < order; ++d) value *= T(k) * frequency;
+        return value;
+      };
+      sink(k - 1, [&](int order) { return (order % 2 ? s : c) * (order == 1 || order == 2 ? -factor(order) : factor(order)); });
+      sink(waves + k - 1, [&](int order) { return (order % 2 ? c : s) * (order >= 2 ? -factor(order) : factor(order)); });
       const V<T> next = c * cosine - s * sine;
       s = s * cosine + c * sine;
       c = next;
@@ -102,7 +106,7 @@ struct Chebyshev {
   T inverse;
 
   template <typename Sink>
-  void operator()(V<T> x, int order, Sink sink) const {
+  void operator()(V<T> x, int top, Sink sink) const {
     x *= inverse;
     const V<T> e = exp<T>((x < T(0) ? x : -x) * T(2)), part = T(1) / (T(1) + e);
     V<T> t = (T(1) - e) * part;
@@ -112,11 +116,13 @@ struct Chebyshev {
     const V<T> third = q * (T(6) * t * t - T(2)) * (inverse * inverse * inverse);
     V<T> before[4] = {splat<T>(1), V<T>{}, V<T>{}, V<T>{}}, now[4] = {t, splat<T>(1), V<T>{}, V<T>{}};
     for (int k = 1; k <= size; ++k) {
-      if (order == 0) sink(k - 1, now[0]);
-      if (order == 1) sink(k - 1, now[1] * first);
-      if (order == 2) sink(k - 1, now[2] * first * first + now[1] * second);
-      if (order == 3) sink(k - 1, now[3] * first * first * first + T(3) * now[2] * first * second + now[1] * third);
-      for (int d = order; d >= 0; --d) {
+      sink(k - 1, [&](int order) {
+        if (order == 0) return now[0];
+        if (order == 1) return now[1] * first;
+        if (order == 2) return now[2] * first * first + now[1] * second;
+        return now[3] * first * first * first + T(3) * now[2] * first * second + now[1] * third;
+      });
+      for (int d = top; d >= 0; --d) {
         V<T> next = T(2) * t * now[d] - before[d];
         if (d > 0) next += T(2 * d) * now[d - 1];
         before[d] = now[d];
@@ -135,14 +141,22 @@ struct Columns {
   std::vector<T> offset;
 
   Columns(Functions functions, bool base, bool zero, int order) : functions(functions), base(base), order(order), offset(functions.size) {
-    if (zero && order == 0) functions(V<T>{}, 0, [&](int k, V<T> value) { offset[k] = value[0]; });
+    if (zero && order == 0) functions(V<T>{}, 0, [&](int k, auto at) { offset[k] = at(0)[0]; });
   }
   int size() const { return functions.size + int(base); }
 
+  // sink(k, derivative of the order)
   template <typename Sink>
   void operator()(V<T> x, Sink sink) const {
-    functions(x, order, [&](int k, V<T> value) { sink(k, value - offset[k]); });
+    functions(x, order, [&](int k, auto at) { sink(k, at(order) - offset[k]); });
     if (base) sink(functions.size, silu<T>(x, order));
+  }
+
+  // sink(k, derivative of the order, derivative of the next)
+  template <typename Sink>
+  void both(V<T> x, Sink sink) const {
+    functions(x, order + 1, [&](int k, auto at) { sink(k, at(order) - offset[k], at(order + 1)); });
+    if (base) sink(functions.size, silu<T>(x, order), silu<T>(x, order + 1));
   }
 };
 

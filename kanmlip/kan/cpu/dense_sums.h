@@ -122,4 +122,38 @@ Tensor dense_weight(const F& f, const Tensor& x, const std::optional<Tensor>& v,
   return partial[0].view({out, f.size(), in});
 }
 
+// v C_{d+1} [N, in], A_d(v) [N, out], B_d(v) [out, columns, in], with one evaluation of the functions for all three.
+template <typename T, typename F>
+std::tuple<Tensor, Tensor, Tensor> dense_input_gradients(const F& f, const Tensor& x, const Tensor& v, const Tensor& g, const Tensor& weight) {
+  const int64_t in = x.size(1), out = weight.size(0), width = f.size() * in;
+  const Tensor matrix = weight.view({out, width});
+  Tensor y = at::empty({x.size(0), out}, x.options()), z = at::empty(x.sizes(), x.options());
+  const T *px = x.const_data_ptr<T>(), *pv = v.const_data_ptr<T>();
+  T* pz = z.data_ptr<T>();
+  const int64_t parts = at::get_num_threads();
+  std::vector<Tensor> partial(parts);
+  for (Tensor& own : partial) own = at::zeros({out, width}, x.options());
+  blocks<T>(x, 2 * f.size(), parts, [&](int64_t part, int64_t r, int64_t n, Tensor buffer) {
+    Tensor gw = buffer.view(-1).narrow(0, 0, n * width).view({n, width}), phi = buffer.view(-1).narrow(0, n * width, n * width).view({n, width});
+    at::mm_out(gw, g.narrow(0, r, n), matrix);
+    const T* pg = gw.const_data_ptr<T>();
+    T* pp = phi.data_ptr<T>();
+    points<T>(n, in, [&](Lanes<T> lanes, int64_t a, int64_t i) {
+      V<T> total{};
+      const V<T> factor = lanes.get(pv + (r + a) * in + i);
+      const int64_t at = a * width + i;
+      f.both(lanes.get(px + (r + a) * in + i), [&](int k, V<T> value, V<T> next) {
+        total += next * lanes.get(pg + at + k * in);
+        lanes.put(pp + at + k * in, value * factor);
+      });
+      lanes.put(pz + (r + a) * in + i, total * factor);
+    });
+    Tensor target = y.narrow(0, r, n);
+    at::mm_out(target, phi, matrix.t());
+    at::addmm_out(partial[part], partial[part], g.narrow(0, r, n).t(), phi);
+  });
+  for (int64_t part = 1; part < parts; ++part) partial[0] += partial[part];
+  return {z, y, partial[0].view({out, f.size(), in})};
+}
+
 }  // namespace kanmlip

@@ -1,0 +1,1 @@
+"""Triton kernels of the contractions; imported by ``backend_triton`` only, as the package triton need not be there."""
