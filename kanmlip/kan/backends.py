@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 from collections.abc import Callable
 from typing import Any, Protocol, cast
 
@@ -80,8 +81,7 @@ def kernels_for(backend: str, device: torch.device) -> Kernels:
         if backend_cpu.available():
             return cast("Kernels", backend_cpu)
     if backend == "triton" or (backend == "auto" and device.type == "cuda"):
-        from kanmlip.kan import backend_triton
-
+        backend_triton = importlib.import_module("kanmlip.kan.backend_triton")  # untyped, as triton is
         if backend_triton.available(device):
             return cast("Kernels", backend_triton)
         if backend == "triton":

@@ -57,6 +57,22 @@ class Expansion(nn.Module):
         mixed = torch.einsum("mk,oki->omi", mixing, weight[:, :size].double()).to(weight.dtype)
         return torch.cat([mixed, weight[:, size:]], dim=1)
 
+    def basis_weight(self, weight: Tensor) -> Tensor:
+        """The inverse of ``kernel_weight``; the nearest there is if the kernels' functions can do more."""
+        mixing = self.basis.mixing()
+        if mixing is None:
+            return weight
+        size = mixing.shape[0]
+        columns = weight[:, :size].double().transpose(0, 1).flatten(1)
+        own = torch.linalg.lstsq(mixing, columns).solution.unflatten(1, (weight.shape[0], -1)).transpose(0, 1)
+        return torch.cat([own.to(weight.dtype), weight[:, size:]], dim=1)
+
+    def kernel_expansion(self) -> Expansion:
+        """The expansion in the functions that kernels evaluate; itself unless the basis mixes them."""
+        if self.basis.mixing() is None:
+            return self
+        return Expansion(self.basis.kernel(), self.base, self.zero_preserving).to(self.offset)
+
     def buffer(self, x: Tensor, rows: int) -> Tensor:
         """Memory for ``write`` for ``rows`` rows like those of x [N, in]: [rows, C, in]."""
         pad = self.basis.pad

@@ -24,16 +24,18 @@ def imitate(layer: KANLayer, x: Tensor, y: Tensor) -> None:
         x: Normalised inputs [M, in].
         y: Outputs of the replaced function at those inputs [M, out].
     """
-    deviation = initial_deviation(layer.expansion).to(x.device).repeat_interleave(layer.in_features)
+    expansion = layer.expansion.kernel_expansion()
+    deviation = initial_deviation(expansion).to(x.device).repeat_interleave(layer.in_features)
     gram = torch.zeros(len(deviation), len(deviation), dtype=torch.float64, device=x.device)
     moment = torch.zeros(len(deviation), y.shape[1], dtype=torch.float64, device=x.device)
     # By blocks of rows: the expanded features of a whole batch would not fit next to a large model.
     for rows, targets in zip(torch.split(x, 2048), torch.split(y, 2048), strict=True):
-        features = layer.expansion.evaluate(rows).transpose(-1, -2).flatten(1).double() * deviation
+        features = expansion.evaluate(rows).transpose(-1, -2).flatten(1).double() * deviation
         gram += features.T @ features
         moment += features.T @ targets.double()
     gram.diagonal().add_(RIDGE * gram.diagonal().mean().clamp_min(torch.finfo(torch.float64).tiny))
     solution = torch.linalg.solve(gram, moment) * deviation.unsqueeze(1)
-    layer.set_effective_weight(solution.T.reshape(layer.weight.shape))
+    weight = solution.T.reshape(layer.out_features, expansion.columns, layer.in_features)
+    layer.set_effective_weight(layer.expansion.basis_weight(weight.to(layer.weight)))
     if y.shape[0] > 1:
         match_moments(layer, x, y.mean(0), y.var(0, correction=0))

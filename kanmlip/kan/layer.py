@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -83,10 +84,15 @@ class KANLayer(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw parameters [out, columns, in]; the last column is SiLU's if there is a base branch."""
-        deviation = (initial_deviation(self.expansion) / column_gain(self.expansion)).to(self.weight)
+        """Draw parameters [out, columns, in]; the last column is SiLU's if there is a base branch.
+
+        Functions that are combinations of others start where those would: the same function has the same chance.
+        """
+        kernel = self.expansion.kernel_expansion()
+        deviation = initial_deviation(kernel).to(self.weight).unsqueeze(-1) / self.in_features**0.5
         with torch.no_grad():
-            self.weight.normal_().mul_(deviation.unsqueeze(-1))
+            drawn = torch.randn(self.out_features, kernel.columns, self.in_features).to(self.weight) * deviation
+            self.set_effective_weight(self.expansion.basis_weight(drawn))
 
     @property
     def effective_weight(self) -> Tensor:
@@ -172,10 +178,12 @@ class KANLayer(nn.Module):
         return f"{self.in_features}, {self.out_features}, norm={self.norm}, zero_preserving={self.expansion.zero_preserving}"
 
 
-@torch.compiler.assume_constant_result
-def _transformed() -> bool:
-    """Whether torch.func is at work; its transforms do not support registered operators under torch.compile."""
+def _look() -> bool:
     return torch._C._functorch.maybe_current_level() is not None
+
+
+# Whether torch.func is at work; its transforms do not support registered operators under torch.compile.
+_transformed = cast("Callable[[], bool]", cast("Any", torch.compiler).assume_constant_result(_look))
 
 
 def initial_deviation(expansion: Expansion) -> Tensor:
