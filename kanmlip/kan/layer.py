@@ -106,16 +106,29 @@ class KANLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x [..., in] to [..., out]."""
-        x = self.normalise(x)
         if (
             self.backend == "reference"
             or x.dtype not in (torch.float32, torch.float64)
             or (torch.compiler.is_compiling() and _transformed())
         ):
-            return torch.einsum("...ik,oki->...o", self.expansion.evaluate(x), self.effective_weight)
+            return self.reference(x)
+        x = self.normalise(x)
         weight = self.expansion.kernel_weight(self.effective_weight)
         y = layer(x.reshape(-1, self.in_features), weight, self.expansion.basis.shape(), self.expansion.specs[self.backend])
         return y.view(*x.shape[:-1], self.out_features)
+
+    def reference(self, x: Tensor) -> Tensor:
+        """The definition of ``forward``: plain PyTorch that stores the expanded basis [..., in, columns]."""
+        return torch.einsum("...ik,oki->...o", self.expansion.evaluate(self.normalise(x)), self.effective_weight)
+
+    def __prepare_scriptable__(self) -> nn.Module:
+        """What ``torch.jit.script`` compiles in the layer's place: the reference form, recorded, with the layer's own tensors."""
+        tracer = torch.fx.Tracer()
+        tracer.traced_func_name = "reference"
+        graph = tracer.trace(self)
+        for node in graph.nodes:
+            node.type = None  # annotations of this file are strings, which scripts do not resolve
+        return torch.fx.GraphModule(self, graph)
 
     def normalise(self, x: Tensor) -> Tensor:
         """What the basis functions see of x [..., in]."""

@@ -135,6 +135,7 @@ def test_a_script_takes_the_reference_form(basis_class: type[Basis]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         scripted = torch.jit.script(kan)
+    assert [name for name, _ in scripted.named_parameters()] == [name for name, _ in kan.named_parameters()]
     results = []
     for module in (kan, scripted):
         x = points(7).requires_grad_()
