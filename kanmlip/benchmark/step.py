@@ -81,6 +81,7 @@ class StepResult:
 @dataclass(frozen=True)
 class _Recipe:
     name: str
+    backend: str = "auto"
 
     def build(self) -> Basis:
         return parse_basis(self.name)

@@ -17,6 +17,8 @@ from kanmlip.training.loggers import LoggerConfig
 
 # Run ids are split at their hyphens, and are folder names.
 NAME = re.compile(r"[A-Za-z0-9_]+")
+# Settings of a head that came after the first records: hashed only where they change something, so that those keep their ids.
+LATER_HEAD_FIELDS = ("match", "update_grid")
 
 
 class BudgetConfig(Schema):
@@ -109,10 +111,11 @@ class RunConfig(Schema):
 
 
 def placement_science(placement: PlacementConfig) -> dict[str, Any]:
-    """A placement's settings; ``head.match`` only where it is not at its default, so that runs from before it have the same id."""
+    """A placement's settings; those of ``LATER_HEAD_FIELDS`` only where they are not at their defaults."""
     plain: dict[str, Any] = placement.model_dump(mode="json")
-    if placement.head.match == HeadConfig.model_fields["match"].default:
-        del plain["head"]["match"]
+    for name in LATER_HEAD_FIELDS:
+        if getattr(placement.head, name) == HeadConfig.model_fields[name].default:
+            del plain["head"][name]
     return plain
 
 

@@ -23,6 +23,7 @@ from kanmlip.experiment.environment import describe
 from kanmlip.experiment.record import write_record
 from kanmlip.experiment.status import now
 from kanmlip.experiment.validation import load_run_config
+from kanmlip.kan.backends import kernels_for
 from kanmlip.placement.place import place
 from kanmlip.training import FitResult, fit
 from kanmlip.training.loggers import build_loggers
@@ -47,6 +48,7 @@ def run(run_dir: Path) -> None:
     config = load_run_config(run_dir)
     seed_everything(config.seed)
     device = resolve_device(config.trainer.device)
+    check_backend(config, device)
     dtype = getattr(torch, config.trainer.precision)
     splits = config.dataset.load(data_root())
     environment = write_environment(run_dir, config, splits, device)
@@ -82,6 +84,19 @@ def resolve_device(device: str) -> str:
     if device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("trainer.device=cuda, but torch finds no CUDA device; use trainer.device=auto or trainer.device=cpu")
     return "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def check_backend(config: RunConfig, device: str) -> None:
+    """Check that the kernels asked for run on the device; here, because jobs are often submitted where there is no such device.
+
+    Raises:
+        ConfigError: With the way out.
+    """
+    if config.basis_name is not None:
+        try:
+            kernels_for(config.basis.backend, torch.device(device))
+        except ValueError as error:
+            raise ConfigError(f"basis.backend={config.basis.backend} trainer.device={device}: {error}") from error
 
 
 def write_environment(run_dir: Path, config: RunConfig, splits: Splits, device: str) -> dict[str, Any]:

@@ -85,7 +85,7 @@ def kernels_for(backend: str, device: torch.device) -> Kernels:
         if backend_triton.available(device):
             return cast("Kernels", backend_triton)
         if backend == "triton":
-            raise ValueError(f"backend=triton needs a CUDA device and the package triton; tensors are on {device}. Choose backend=auto")
+            raise ValueError(f"backend=triton needs a CUDA device and the package triton, but the device is {device}; choose backend=auto")
     return cast("Kernels", backend_torch)
 
 

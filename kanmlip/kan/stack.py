@@ -56,7 +56,7 @@ class KAN(nn.Module):
             x = layer(x)
         return x
 
-    def set_backend(self, backend: Backend) -> None:
+    def set_backend(self, backend: str) -> None:
         """Choose the kernels of every layer; the weights are the same.
 
         Raises:
@@ -64,7 +64,7 @@ class KAN(nn.Module):
         """
         check_backend(backend)
         for layer in self.layers:
-            cast("KANLayer", layer).backend = backend
+            cast("KANLayer", layer).backend = cast("Backend", backend)
 
     @torch.no_grad()
     def calibrate(self, x: Tensor, mean: Tensor, variance: Tensor) -> None:

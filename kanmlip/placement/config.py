@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import model_validator
+
 from kanmlip.schema import Schema
 
 
@@ -17,12 +19,21 @@ class HeadConfig(Schema):
         base: Add the SiLU base branch to the basis expansion.
         match: ``widths`` gives the KAN the replaced MLP's widths; ``parameters`` makes its hidden layers narrower until it has
             no more parameters than the MLP (:func:`kanmlip.placement.widths.matched_widths`).
+        update_grid: Before training, put the grid of splines where the head's inputs are on the calibration frames, once and
+            without a change of its function there (:func:`kanmlip.kan.grid_update.update_grid`).
     """
 
     zero_preserving: bool = True
     norm: Literal["scale", "layer", "none"] = "scale"
     base: bool = True
     match: Literal["widths", "parameters"] = "widths"
+    update_grid: bool = False
+
+    @model_validator(mode="after")
+    def _grids_have_weights(self) -> HeadConfig:
+        if self.update_grid and self.match == "parameters":
+            raise ValueError("update_grid=true changes the number of weights, which match=parameters fixes; choose one of them")
+        return self
 
 
 class PlacementConfig(Schema):

@@ -28,6 +28,10 @@ class BasisFactory(Protocol):
     def name(self) -> str:
         """Name in tables and run ids."""
 
+    @property
+    def backend(self) -> str:
+        """Which kernels compute the KANs."""
+
     def build(self) -> Basis:
         """A fresh basis."""
 
@@ -50,7 +54,7 @@ def place(potential: Potential, model: ModelConfig, placement: PlacementConfig, 
         Every replaced module with shapes and parameters.
 
     Raises:
-        ConfigError: If the model has no such placement, or a glob of the model matches nothing.
+        ConfigError: If the model has no such placement, a glob of the model matches nothing, or a grid cannot be updated.
     """
     if placement.name not in model.placements:
         raise ConfigError(f"model={model.name}: " + describe_choice("placement", placement.name, model.placements))
@@ -62,7 +66,7 @@ def place(potential: Potential, model: ModelConfig, placement: PlacementConfig, 
         )
     targets = find_targets(potential.upstream, model, model.placements[placement.name])
     outputs = {path: output for path, _, output in record_calls(potential, targets, calibration)}
-    replaced = []
+    replaced, kans = [], []
     for path, output in outputs.items():
         module = potential.upstream.get_submodule(path)
         swap = model.swap(module, targets[path], placement)
@@ -73,9 +77,14 @@ def place(potential: Potential, model: ModelConfig, placement: PlacementConfig, 
         potential.upstream.set_submodule(path, new)
         inputs = next(x for called, x, _ in record_calls(potential, [path], calibration) if called == path)
         cast("Head", new).imitate(inputs, output)
+        if placement.head.update_grid:
+            update_grid(kan, new, inputs, basis.name)
+        kans.append(kan)
         replaced.append(
             Replacement(path, targets[path], type(module).__name__, kan.widths, tuple(output.shape), before, count_parameters(new))
         )
+    for kan in kans:  # not before: structures are on the CPU here, whatever device the training has
+        kan.set_backend(basis.backend)
     groups = model.placements[placement.name] or ("output",)
     heads = find_targets(potential.upstream, model, [group for group in groups if group in model.targets])
     return PlacementReport(
@@ -110,6 +119,24 @@ def build_head(swap: Swap, head: HeadConfig, basis: BasisFactory, budget: int) -
     columns, learnable = expansion.columns, count_parameters(expansion)
     widths = matched_widths(swap.widths, budget - around, lambda ws: columns * dense_weights(ws) + learnable * (len(ws) - 1))
     return (kan, new) if widths == swap.widths else build(widths)
+
+
+def update_grid(kan: KAN, head: nn.Module, inputs: Tensor, basis: str) -> None:
+    """Move the grids of a head's KAN to what it gets of the head's ``inputs``.
+
+    Raises:
+        ConfigError: If the basis has no grid, or the inputs reach too far for one.
+    """
+    seen: list[Tensor] = []
+    handle = kan.register_forward_pre_hook(lambda _, x: seen.append(x[0]))
+    try:
+        with torch.no_grad():
+            head(inputs)
+        kan.update_grid(seen[0])
+    except ValueError as error:
+        raise ConfigError(f"placement.head.update_grid=true basis={basis}: {error}; or set placement.head.update_grid=false") from error
+    finally:
+        handle.remove()
 
 
 def find_targets(upstream: nn.Module, model: ModelConfig, groups: Iterable[str]) -> dict[str, str]:

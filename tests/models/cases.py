@@ -27,11 +27,13 @@ class NamedBasis:
     """A basis as conf/basis describes it."""
 
     name: str
+    backend: str = "auto"
 
     def build(self) -> Basis:
         fields: Any = OmegaConf.to_container(OmegaConf.load(Path(CONF) / "basis" / f"{self.name}.yaml"))
         target = locate(fields.pop("_target_"), "basis")
         fields.pop("name")
+        fields.pop("backend")
         basis: Basis = target(**fields)
         return basis
 

@@ -124,3 +124,24 @@ def test_heads_at_equal_parameters_have_no_more_than_what_they_replace_and_are_n
         assert after.parameters_after <= after.parameters_before or narrowest, after
         assert after.parameters_after <= before.parameters_after
     assert torch.isfinite(potential(graph)["forces"]).all()
+
+
+@pytest.mark.parametrize("case", [case for case in SWAPPED if case.basis in ("bspline", "truncated_power")], ids=str)
+def test_a_grid_update_before_training_keeps_the_model_and_its_checkpoints(case: Case, silver: list[Atoms]) -> None:
+    plain, graph, _, _ = build_case(case, silver, torch.float64)
+    updated, _, _, _ = build_case(case, silver, torch.float64, head=HeadConfig(update_grid=True))
+    before, after = plain(graph), updated(graph)
+    assert any("grid" in name for name in updated.state_dict())
+    # To the calibration frames' inputs the first head is the same; the rounding of truncated powers is the largest part.
+    torch.testing.assert_close(after["energy"], before["energy"], rtol=0, atol=1e-6)
+    torch.testing.assert_close(after["forces"], before["forces"], rtol=0, atol=1e-6)
+    fresh, _, _, _ = build_case(case, silver, torch.float64, head=HeadConfig(update_grid=True), seed=12)
+    fresh.load_state_dict(updated.state_dict())
+    assert torch.equal(fresh(graph)["forces"], after["forces"])
+
+
+def test_a_grid_update_of_a_basis_without_a_grid_is_refused(silver: list[Atoms]) -> None:
+    with pytest.raises(ConfigError, match=r"update_grid=true basis=gaussian: .*choose from: BSpline, TruncatedPower.*update_grid=false"):
+        build_case(Case("allegro", "output", "gaussian"), silver, head=HeadConfig(update_grid=True))
+    with pytest.raises(ValueError, match="choose one of them"):
+        HeadConfig(update_grid=True, match="parameters")

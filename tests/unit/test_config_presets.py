@@ -89,6 +89,7 @@ def test_files_name_every_setting(file: str) -> None:
         assert set(plain) - {"_target_", *LOOKUP_TABLES} == fields
     else:
         arguments = set(inspect.signature(schema).parameters)
-        assert set(plain) - {"_target_", "name"} == arguments
+        assert set(plain) - {"_target_", "name", "backend"} == arguments
+        assert "backend" in plain
     if "name" in plain:
         assert plain["name"] == name

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import yaml
 
+from kanmlip.errors import ConfigError
 from kanmlip.experiment.composition import Sources
 from kanmlip.experiment.config import RunConfig
 from kanmlip.experiment.folders import conf_dir
@@ -107,9 +109,17 @@ def test_another_process_gives_the_same_id() -> None:
     assert done.stdout.strip() == identify(*FAKE)
 
 
-def test_settings_newer_than_recorded_runs_enter_only_when_they_are_not_at_their_default() -> None:
+@pytest.mark.parametrize("change", [{"match": "parameters"}, {"update_grid": True}], ids=str)
+def test_settings_newer_than_recorded_runs_enter_only_when_they_are_not_at_their_default(change: dict[str, Any]) -> None:
     config = configure(*FAKE)
-    equal = config.model_copy(update={"placement": config.placement.model_copy(update={"head": HeadConfig(match="parameters")})})
-    assert "match" not in config.science()["placement"]["head"]
-    assert equal.science()["placement"]["head"]["match"] == "parameters"
-    assert run_id(equal, SHA) != run_id(config, SHA)
+    changed = config.model_copy(update={"placement": config.placement.model_copy(update={"head": HeadConfig(**change)})})
+    assert not set(change) & set(config.science()["placement"]["head"])
+    assert change.items() <= changed.science()["placement"]["head"].items()
+    assert run_id(changed, SHA) != run_id(config, SHA)
+
+
+def test_the_kernels_are_no_part_of_what_a_run_is() -> None:
+    assert identify(*FAKE, "basis.backend=reference") == identify(*FAKE)
+    assert configure(*FAKE, "basis.backend=reference").to_plain()["basis"]["backend"] == "reference"
+    with pytest.raises(ConfigError, match=r"backend=cdua is not known; choose from: auto, reference"):
+        configure(*FAKE, "basis.backend=cdua")

@@ -246,6 +246,7 @@ def test_each_basis_has_a_config_that_builds_it(basis_class: type[Basis], reposi
     config = next(c for c in files if c.get("_target_", "").endswith(f".{basis_class.__name__}"))
     module, _, name = config.pop("_target_").rpartition(".")
     assert config.pop("name")
+    assert config.pop("backend") == "auto"
     # Every argument is named in the file, so that it can be overridden without a plus sign, and the values are the defaults.
     assert config == {key: p.default for key, p in inspect.signature(basis_class).parameters.items()}
     assert isinstance(getattr(importlib.import_module(module), name)(**config), basis_class)
