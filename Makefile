@@ -39,7 +39,8 @@ tables: install
 	$(BIN)/kanmlip-tables
 
 bench: install
-	$(BIN)/python scripts/step_ratios.py --output results/benchmarks/step_ratios.json
+	$(BIN)/kanmlip-bench kan
+	$(BIN)/kanmlip-bench step --part all --models allegro,nequip,mace
 
 # On a machine without a network, with the wheels of scripts/gather_wheels.sh on the path: make gpu-check INSTALLED=1
 gpu-check: $(if $(INSTALLED),,install)

@@ -2,8 +2,9 @@
 
     python scripts/gpu_check.py [--output results/gpu/check.json]
 
-1. the CUDA tests (tests/gpu), 2. agreement of energies and forces between CPU and GPU, 3. a short Table 3 training on the GPU
-(the embedded toy set where the Ag files are not at hand), 4. training-step ratios and peak memory of the four placements.
+1. the CUDA tests (tests/gpu), 2. the Triton kernels against their definition and a KAN layer's force-training step over an MLP's,
+3. agreement of energies and forces between CPU and GPU, 4. a short Table 3 training on the GPU (the embedded toy set where the Ag
+files are not at hand), 5. training-step ratios and peak memory of the four placements.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 
 import torch
 
+from kanmlip.benchmark import triton_check
 from kanmlip.benchmark.interleave import interleave, ratios
 from kanmlip.benchmark.training_step import Setting, our_epoch
 from kanmlip.data.graph import batch_graphs
@@ -109,6 +111,9 @@ def steps() -> Report:
     return {name: {**vars(ratio), "peak_allocated_MB": peaks[name]} for name, ratio in measured.items()}
 
 
+PARTS = (("tests", cuda_tests), ("triton", triton_check.check), ("agreement", agreement), ("table_3", short_table_3), ("steps", steps))
+
+
 def main() -> int:
     """Run every part, print a line each, write the JSON; exit code 1 if a part failed, 2 without a GPU."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -119,7 +124,7 @@ def main() -> int:
         return 2
     report: Report = {"environment": describe("cuda", 1, "toy")}
     failed = False
-    for name, part in (("tests", cuda_tests), ("agreement", agreement), ("table_3", short_table_3), ("steps", steps)):
+    for name, part in PARTS:
         start = time.perf_counter()
         try:
             report[name] = part()
