@@ -73,10 +73,10 @@ class Expansion(nn.Module):
             return self
         return Expansion(self.basis.kernel(), self.base, self.zero_preserving).to(self.offset)
 
-    def buffer(self, x: Tensor, rows: int) -> Tensor:
-        """Memory for ``write`` for ``rows`` rows like those of x [N, in]: [rows, C, in]."""
+    def buffer_shape(self, x: Tensor, rows: int) -> tuple[int, int, int]:
+        """Shape [rows, C, in] of the memory that ``write`` needs for ``rows`` rows like those of x [N, in]."""
         pad = self.basis.pad
-        return x.new_empty(rows, pad + max(self.columns, self.basis.num_basis + pad), x.shape[1])
+        return rows, pad + max(self.columns, self.basis.num_basis + pad), x.shape[1]
 
     def write(self, x: Tensor, orders: Sequence[int], buffers: Sequence[Tensor], shape: Tensor | None = None) -> list[Tensor]:
         """Derivatives of the given orders without a graph, as views [n, columns, in] of the buffers' rows.
@@ -84,7 +84,7 @@ class Expansion(nn.Module):
         Args:
             x: Points [n, in].
             orders: Increasing orders of differentiation.
-            buffers: One from ``buffer`` for each order, with at least n rows.
+            buffers: One of ``buffer_shape`` for each order, with at least n rows.
             shape: Centres and inverse widths [2, K], for bases that have a ``shape``.
         """
         pad, num_basis, n = self.basis.pad, self.basis.num_basis, x.shape[0]

@@ -26,7 +26,7 @@ class Calls:
     input: Callable[..., Tensor]
 
 
-def save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+def save(ctx: Any, inputs: tuple[Any, ...], output: Tensor | None = None) -> None:
     """Keep a call's inputs for its gradients: never the output, which tracers detach (pytorch issue 175477)."""
     *tensors, ctx.spec, ctx.order = inputs
     ctx.save_for_backward(*tensors)
@@ -126,34 +126,29 @@ def _apply(function: type[Function], *arguments: object) -> Tensor:
 # The contractions in eager mode: a node where a graph is built, nothing but the kernel where none is.
 def _output(x: Tensor, v: Tensor | None, weight: Tensor, shape: Tensor | None, spec: str, order: int) -> Tensor:
     if torch.is_grad_enabled():
-        return _apply(_Output, x, v, weight, shape, spec, order)
+        return _apply(_FuncOutput if _transformed() else _Output, x, v, weight, shape, spec, order)
     return resolve(spec, x).output(x, v, weight, shape, order)
 
 
 def _weight(x: Tensor, v: Tensor | None, g: Tensor, shape: Tensor | None, spec: str, order: int) -> Tensor:
     if torch.is_grad_enabled():
-        return _apply(_Weight, x, v, g, shape, spec, order)
+        return _apply(_FuncWeight if _transformed() else _Weight, x, v, g, shape, spec, order)
     return resolve(spec, x).weight(x, v, g, shape, order)
 
 
 def _input(x: Tensor, g: Tensor, weight: Tensor, shape: Tensor | None, spec: str, order: int) -> Tensor:
     if torch.is_grad_enabled():
-        return _apply(_Input, x, g, weight, shape, spec, order)
+        return _apply(_FuncInput if _transformed() else _Input, x, g, weight, shape, spec, order)
     return resolve(spec, x).input(x, g, weight, shape, order)
 
 
 _EAGER = Calls(_output, _weight, _input)
 
 
-class _Node(Function):
+class _Output(Function):
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        save(ctx, inputs, output)
-
-
-class _Output(_Node):
-    @staticmethod
-    def forward(*inputs: Any) -> Tensor:
+    def forward(ctx: Any, *inputs: Any) -> Tensor:
+        save(ctx, inputs)
         return _output(*inputs)
 
     @staticmethod
@@ -161,9 +156,10 @@ class _Output(_Node):
         return of_output(_EAGER, ctx, grads[0])
 
 
-class _Weight(_Node):
+class _Weight(Function):
     @staticmethod
-    def forward(*inputs: Any) -> Tensor:
+    def forward(ctx: Any, *inputs: Any) -> Tensor:
+        save(ctx, inputs)
         return _weight(*inputs)
 
     @staticmethod
@@ -171,9 +167,10 @@ class _Weight(_Node):
         return of_weight(_EAGER, ctx, grads[0])
 
 
-class _Input(_Node):
+class _Input(Function):
     @staticmethod
-    def forward(*inputs: Any) -> Tensor:
+    def forward(ctx: Any, *inputs: Any) -> Tensor:
+        save(ctx, inputs)
         return _input(*inputs)
 
     @staticmethod
@@ -183,6 +180,32 @@ class _Input(_Node):
         # The last pass of a force-training step: everything at once.
         x, g, weight, shape = ctx.saved_tensors
         return (*resolve(ctx.spec, x).input_gradients(x, grads[0], g, weight, shape, ctx.order), None, None, None)
+
+
+# The same in the form that torch.func wants. Not for all: there PyTorch inspects forward's signature at every call, which takes
+# longer than a contraction of a small layer.
+class _FuncOutput(_Output):
+    @staticmethod
+    def forward(*inputs: Any) -> Tensor:
+        return _output(*inputs)
+
+    setup_context = staticmethod(save)
+
+
+class _FuncWeight(_Weight):
+    @staticmethod
+    def forward(*inputs: Any) -> Tensor:
+        return _weight(*inputs)
+
+    setup_context = staticmethod(save)
+
+
+class _FuncInput(_Input):
+    @staticmethod
+    def forward(*inputs: Any) -> Tensor:
+        return _input(*inputs)
+
+    setup_context = staticmethod(save)
 
 
 class _ByInput(Function):

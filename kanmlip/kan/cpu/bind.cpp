@@ -48,13 +48,18 @@ const T* pointer(const std::optional<Tensor>& v) {
   return v ? v->const_data_ptr<T>() : nullptr;
 }
 
+template <typename T, typename Step>
+void panels(const Sizes<T>& s, Step step) {
+  for (int64_t i = 0; i < s.in; i += s.panel) step(Panel<T>{i, std::min(s.in, i + s.panel)});
+}
+
 // Calls step(span) for the blocks [begin, end), chunk of inputs by chunk of inputs.
 template <typename T, typename Step>
-void spans(const Sizes<T>& s, int64_t begin, int64_t end, Step step) {
-  for (int64_t i = 0; i < s.in; i += s.chunk)
+void spans(const Sizes<T>& s, Panel<T> p, int64_t begin, int64_t end, Step step) {
+  for (int64_t i = p.first; i < p.last; i += s.chunk)
     for (int64_t k = begin; k < end; ++k) {
       const int64_t r = k * s.block;
-      step(Span<T>{r, std::min(s.block, s.rows - r), i, std::min(s.in, i + s.chunk)});
+      step(Span<T>{r, std::min(s.block, s.rows - r), i, std::min(p.last, i + s.chunk), p.first});
     }
 }
 
@@ -69,25 +74,27 @@ Tensor weight_at_zero(const Local<T>& f, const Tensor& weight) {
 template <typename T, int TERMS>
 Tensor output_as(const Local<T>& f, const Tensor& x, const std::optional<Tensor>& v, const Tensor& weight, bool zero) {
   const Sizes<T> s(f, x.size(0), x.size(1), weight.size(0));
-  const std::vector<T> w = pack<T>(f, s, weight.const_data_ptr<T>());
   Tensor wide = at::zeros({s.rows, s.outs}, x.options());
-  const T *px = x.const_data_ptr<T>(), *pv = pointer<T>(v);
+  const T *px = x.const_data_ptr<T>(), *pv = pointer<T>(v), *pw = weight.const_data_ptr<T>();
   T* py = wide.data_ptr<T>();
   // By the very same arithmetic as a row of the input, so that f(0) = 0 to the last bit.
-  std::vector<T> at_zero(zero && !v ? s.outs : 0, T(0));
-  if (!at_zero.empty()) {
-    Sorted<T> sorted(f, s);
-    const std::vector<T> origin(s.in, T(0));
-    local_output<T, TERMS>(f, s, sorted, Span<T>{0, 1, 0, s.in}, origin.data(), nullptr, w.data(), at_zero.data());
-  }
-  at::parallel_for(0, s.blocks(), 1, [&](int64_t begin, int64_t end) {
-    Sorted<T> sorted(f, s);
-    spans<T>(s, begin, end, [&](Span<T> a) {
-      T* y = py + a.row * s.outs;
-      local_output<T, TERMS>(f, s, sorted, a, px + a.row * s.in, pv ? pv + a.row * s.in : nullptr, w.data(), y);
-      if (a.last == s.in && !at_zero.empty())
-        for (int64_t r = 0; r < a.n; ++r)
-          for (int64_t o = 0; o < s.outs; ++o) y[r * s.outs + o] -= at_zero[o];
+  std::vector<T> w, at_zero(zero && !v ? s.outs : 0, T(0));
+  const std::vector<T> origin(at_zero.empty() ? 0 : s.in, T(0));
+  panels<T>(s, [&](Panel<T> p) {
+    pack<T>(f, s, p, pw, w);
+    if (!at_zero.empty()) {
+      Sorted<T> sorted(f, s);
+      local_output<T, TERMS>(f, s, sorted, Span<T>{0, 1, p.first, p.last, p.first}, origin.data(), nullptr, w.data(), at_zero.data());
+    }
+    at::parallel_for(0, s.blocks(), 1, [&](int64_t begin, int64_t end) {
+      Sorted<T> sorted(f, s);
+      spans<T>(s, p, begin, end, [&](Span<T> a) {
+        T* y = py + a.row * s.outs;
+        local_output<T, TERMS>(f, s, sorted, a, px + a.row * s.in, pv ? pv + a.row * s.in : nullptr, w.data(), y);
+        if (a.last == s.in && !at_zero.empty())
+          for (int64_t r = 0; r < a.n; ++r)
+            for (int64_t o = 0; o < s.outs; ++o) y[r * s.outs + o] -= at_zero[o];
+      });
     });
   });
   Tensor y = s.outs == s.out ? wide : wide.narrow(1, 0, s.out).contiguous();
@@ -98,37 +105,41 @@ Tensor output_as(const Local<T>& f, const Tensor& x, const std::optional<Tensor>
 template <typename T, int TERMS>
 Tensor input_as(const Local<T>& f, const Tensor& x, const Tensor& g, const Tensor& weight, bool zero) {
   const Sizes<T> s(f, x.size(0), x.size(1), weight.size(0));
-  const std::vector<T> w = pack<T>(f, s, weight.const_data_ptr<T>());
-  const T *px = x.const_data_ptr<T>(), *pg = g.const_data_ptr<T>();
+  const T *px = x.const_data_ptr<T>(), *pg = g.const_data_ptr<T>(), *pw = weight.const_data_ptr<T>();
   const std::vector<T> wide = s.outs == s.out ? std::vector<T>() : padded<T>(s, pg);
   if (!wide.empty()) pg = wide.data();
   Tensor z = at::empty({s.rows, s.in}, x.options());
   T* pz = z.data_ptr<T>();
-  at::parallel_for(0, s.blocks(), 1, [&](int64_t begin, int64_t end) {
-    Sorted<T> sorted(f, s);
-    std::vector<T> column(s.block);
-    spans<T>(s, begin, end, [&](Span<T> a) {
-      local_input<T, TERMS>(f, s, sorted, a, px + a.row * s.in, pg + a.row * s.outs, w.data(), pz + a.row * s.in, column.data());
+  std::vector<T> w;
+  panels<T>(s, [&](Panel<T> p) {
+    pack<T>(f, s, p, pw, w);
+    at::parallel_for(0, s.blocks(), 1, [&](int64_t begin, int64_t end) {
+      Sorted<T> sorted(f, s);
+      std::vector<T> column(s.block);
+      spans<T>(s, p, begin, end, [&](Span<T> a) {
+        local_input<T, TERMS>(f, s, sorted, a, px + a.row * s.in, pg + a.row * s.outs, w.data(), pz + a.row * s.in, column.data());
+      });
     });
   });
   if (zero) z.sub_(at::mm(g, weight_at_zero(f, weight)));
   return z;
 }
 
-// One sum a thread, added up in their order, so that a result depends on the number of threads alone.
+// Gradients of a panel's coefficients into those of the weights. One sum a thread, added up in their order, so that a result
+// depends on the number of threads alone. Calls step(first block, last block, sum).
 template <typename T, typename Step>
-std::vector<T> weight_sum(const Sizes<T>& s, Step step) {
+void weight_sum(const Local<T>& f, const Sizes<T>& s, Panel<T> p, T* weight, std::vector<std::vector<T>>& partial, Step step) {
   const int64_t blocks = s.blocks(), parts = std::max<int64_t>(1, std::min<int64_t>(at::get_num_threads(), blocks));
-  std::vector<std::vector<T>> partial(parts);
+  partial.resize(parts);
   at::parallel_for(0, parts, 1, [&](int64_t begin, int64_t end) {
     for (int64_t part = begin; part < end; ++part) {
-      partial[part].assign(s.in * s.stride, T(0));
+      partial[part].assign((p.last - p.first) * s.stride, T(0));
       step(part * blocks / parts, (part + 1) * blocks / parts, partial[part].data());
     }
   });
   for (int64_t part = 1; part < parts; ++part)
     for (size_t k = 0; k < partial[0].size(); ++k) partial[0][k] += partial[part][k];
-  return std::move(partial[0]);
+  unpack<T>(f, s, p, partial[0].data(), weight);
 }
 
 template <typename T, int TERMS>
@@ -137,14 +148,16 @@ Tensor weight_as(const Local<T>& f, const Tensor& x, const std::optional<Tensor>
   const T *px = x.const_data_ptr<T>(), *pv = pointer<T>(v), *pg = g.const_data_ptr<T>();
   const std::vector<T> wide = s.outs == s.out ? std::vector<T>() : padded<T>(s, pg);
   if (!wide.empty()) pg = wide.data();
-  const std::vector<T> packed = weight_sum<T>(s, [&](int64_t begin, int64_t end, T* w) {
-    Sorted<T> sorted(f, s);
-    spans<T>(s, begin, end, [&](Span<T> a) {
-      local_weight<T, TERMS>(f, s, sorted, a, px + a.row * s.in, pv ? pv + a.row * s.in : nullptr, pg + a.row * s.outs, w);
+  Tensor weight = at::empty({s.out, f.columns(), s.in}, x.options());
+  std::vector<std::vector<T>> partial;
+  panels<T>(s, [&](Panel<T> p) {
+    weight_sum<T>(f, s, p, weight.data_ptr<T>(), partial, [&](int64_t begin, int64_t end, T* w) {
+      Sorted<T> sorted(f, s);
+      spans<T>(s, p, begin, end, [&](Span<T> a) {
+        local_weight<T, TERMS>(f, s, sorted, a, px + a.row * s.in, pv ? pv + a.row * s.in : nullptr, pg + a.row * s.outs, w);
+      });
     });
   });
-  Tensor weight = at::empty({s.out, f.columns(), s.in}, x.options());
-  unpack<T>(f, s, packed.data(), weight.data_ptr<T>());
   if (zero) {
     const Tensor total = v ? at::mm(g.t(), *v) : g.sum(0).unsqueeze(1);
     f.at_zero([&](int k, T value) { weight.select(1, k).sub_(total, value); });
@@ -156,22 +169,25 @@ Tensor weight_as(const Local<T>& f, const Tensor& x, const std::optional<Tensor>
 template <typename T, int TERMS>
 std::tuple<Tensor, Tensor, Tensor> input_gradients_as(const Local<T>& f, const Tensor& x, const Tensor& v, const Tensor& g, const Tensor& weight) {
   const Sizes<T> s(f, x.size(0), x.size(1), weight.size(0));
-  const std::vector<T> w = pack<T>(f, s, weight.const_data_ptr<T>());
-  const T *px = x.const_data_ptr<T>(), *pv = v.const_data_ptr<T>(), *pg = g.const_data_ptr<T>();
+  const T *px = x.const_data_ptr<T>(), *pv = v.const_data_ptr<T>(), *pg = g.const_data_ptr<T>(), *pw = weight.const_data_ptr<T>();
   const std::vector<T> wide = s.outs == s.out ? std::vector<T>() : padded<T>(s, pg);
   if (!wide.empty()) pg = wide.data();
   Tensor z = at::empty({s.rows, s.in}, x.options()), y = at::zeros({s.rows, s.outs}, x.options());
+  Tensor by_weight = at::empty(weight.sizes(), x.options());
   T *pz = z.data_ptr<T>(), *py = y.data_ptr<T>();
-  const std::vector<T> packed = weight_sum<T>(s, [&](int64_t begin, int64_t end, T* dw) {
-    Sorted<T> sorted(f, s);
-    std::vector<T> column(s.block);
-    spans<T>(s, begin, end, [&](Span<T> a) {
-      const int64_t in = a.row * s.in, out = a.row * s.outs;
-      local_input_gradients<T, TERMS>(f, s, sorted, a, px + in, pv + in, pg + out, w.data(), pz + in, py + out, dw, column.data());
+  std::vector<T> w;
+  std::vector<std::vector<T>> partial;
+  panels<T>(s, [&](Panel<T> p) {
+    pack<T>(f, s, p, pw, w);
+    weight_sum<T>(f, s, p, by_weight.data_ptr<T>(), partial, [&](int64_t begin, int64_t end, T* dw) {
+      Sorted<T> sorted(f, s);
+      std::vector<T> column(s.block);
+      spans<T>(s, p, begin, end, [&](Span<T> a) {
+        const int64_t in = a.row * s.in, out = a.row * s.outs;
+        local_input_gradients<T, TERMS>(f, s, sorted, a, px + in, pv + in, pg + out, w.data(), pz + in, py + out, dw, column.data());
+      });
     });
   });
-  Tensor by_weight = at::empty(weight.sizes(), x.options());
-  unpack<T>(f, s, packed.data(), by_weight.data_ptr<T>());
   return {z, s.outs == s.out ? y : y.narrow(1, 0, s.out).contiguous(), by_weight};
 }
 

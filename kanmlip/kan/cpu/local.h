@@ -12,6 +12,7 @@
 namespace kanmlip {
 
 constexpr int kMaxPieces = 8, kMaxTerms = 24;
+constexpr int64_t kPanelBytes = 1 << 21;
 
 // See LocalPolynomials in family.py. The coefficients are those of the wanted derivative by x, about the middle of an interval.
 template <typename T>
@@ -38,11 +39,11 @@ struct Local {
   int columns() const { return size + int(base); }
 };
 
-// Sizes of one call. Coefficients lie as [in][intervals + 1][terms][outs] and the base branch's weights as [outs] after each
+// Sizes of one call. Coefficients lie as [input of a panel][intervals + 1][terms][outs] and the base branch's weights as [outs] after each
 // input's; the last interval is everything outside of the functions' support and has zeros.
 template <typename T>
 struct Sizes {
-  int64_t rows, in, out, outs, stride, block, chunk;
+  int64_t rows, in, out, outs, stride, block, chunk, panel;
 
   Sizes(const Local<T>& f, int64_t rows, int64_t in, int64_t out) : rows(rows), in(in), out(out) {
     constexpr int lanes = Vec<T>::lanes;
@@ -51,6 +52,8 @@ struct Sizes {
     // A block's outputs should fit the first-level cache, the coefficients of a chunk of inputs the second.
     block = std::clamp<int64_t>(262144 / int64_t(outs * sizeof(T)) / lanes * lanes, 64, 512);
     chunk = std::clamp<int64_t>(393216 / int64_t(stride * sizeof(T)), 1, in);
+    // Coefficients are made for a panel of inputs at a time: those of a fine grid are many times the weights.
+    panel = std::clamp<int64_t>(kPanelBytes / int64_t(stride * sizeof(T)) / chunk * chunk, chunk, in);
   }
 
   int64_t blocks() const { return (rows + block - 1) / block; }
@@ -118,14 +121,19 @@ struct Sorted {
   }
 };
 
-// W [out][columns][in] to coefficients, which are linear in it.
 template <typename T>
-std::vector<T> pack(const Local<T>& f, const Sizes<T>& s, const T* weight) {
-  std::vector<T> packed(s.in * s.stride, T(0));
+struct Panel {  // inputs [first, last)
+  int64_t first, last;
+};
+
+// W [out][columns][in] to the coefficients of a panel's inputs, which are linear in it.
+template <typename T>
+void pack(const Local<T>& f, const Sizes<T>& s, Panel<T> a, const T* weight, std::vector<T>& packed) {
+  packed.assign((a.last - a.first) * s.stride, T(0));
   const int slots = f.size + 2 * (f.pieces - 1);
   std::vector<T> w(slots * s.outs, T(0));
-  for (int64_t i = 0; i < s.in; ++i) {
-    T* target = packed.data() + i * s.stride;
+  for (int64_t i = a.first; i < a.last; ++i) {
+    T* target = packed.data() + (i - a.first) * s.stride;
     T* base = target + (f.intervals() + 1) * f.terms * s.outs;
     for (int64_t o = 0; o < s.out; ++o) {
       const T* source = weight + o * f.columns() * s.in + i;
@@ -140,16 +148,15 @@ std::vector<T> pack(const Local<T>& f, const Sizes<T>& s, const T* weight) {
           for (int64_t o = 0; o < s.outs; ++o) target[o] += c * row[o];
         }
   }
-  return packed;
 }
 
 // The transpose of pack.
 template <typename T>
-void unpack(const Local<T>& f, const Sizes<T>& s, const T* packed, T* weight) {
+void unpack(const Local<T>& f, const Sizes<T>& s, Panel<T> a, const T* packed, T* weight) {
   const int slots = f.size + 2 * (f.pieces - 1);
   std::vector<T> w(slots * s.outs);
-  for (int64_t i = 0; i < s.in; ++i) {
-    const T* source = packed + i * s.stride;
+  for (int64_t i = a.first; i < a.last; ++i) {
+    const T* source = packed + (i - a.first) * s.stride;
     const T* base = source + (f.intervals() + 1) * f.terms * s.outs;
     std::fill(w.begin(), w.end(), T(0));
     for (int j = 0; j < f.intervals(); ++j)

@@ -6,8 +6,8 @@
 namespace kanmlip {
 
 template <typename T>
-struct Span {  // inputs [first, last) of rows [row, row + n)
-  int64_t row, n, first, last;
+struct Span {  // inputs [first, last) of rows [row, row + n); coefficients begin with those of input panel
+  int64_t row, n, first, last, panel;
 };
 
 // Calls step(vectors, first output) for groups of 4, 2 and 1 vectors that together cover the outputs.
@@ -31,7 +31,7 @@ void runs(const Local<T>& f, const Sorted<T>& b, Step step) {
 template <typename T, int TERMS>
 void local_output(const Local<T>& f, const Sizes<T>& s, Sorted<T>& b, Span<T> a, const T* x, const T* v, const T* w, T* y) {
   for (int64_t i = a.first; i < a.last; ++i) {
-    const T* c = w + i * s.stride;
+    const T* c = w + (i - a.panel) * s.stride;
     const T* wb = c + (f.intervals() + 1) * f.terms * s.outs;
     b.fill(f, x, v, a.first, i, s.in, a.n);
     if (s.out == 1) {
@@ -51,7 +51,7 @@ void local_output(const Local<T>& f, const Sizes<T>& s, Sorted<T>& b, Span<T> a,
 template <typename T, int TERMS>
 void local_input(const Local<T>& f, const Sizes<T>& s, Sorted<T>& b, Span<T> a, const T* x, const T* g, const T* w, T* z, T* column) {
   for (int64_t i = a.first; i < a.last; ++i) {
-    const T* c = w + i * s.stride;
+    const T* c = w + (i - a.panel) * s.stride;
     const T* wb = c + (f.intervals() + 1) * f.terms * s.outs;
     b.fill(f, x, nullptr, a.first, i, s.in, a.n);
     if (s.out == 1) {
@@ -80,7 +80,7 @@ void weight_any(const Local<T>& f, const Sizes<T>& s, Sorted<T>& b, T* w, T* wb,
 template <typename T, int TERMS>
 void local_weight(const Local<T>& f, const Sizes<T>& s, Sorted<T>& b, Span<T> a, const T* x, const T* v, const T* g, T* w) {
   for (int64_t i = a.first; i < a.last; ++i) {
-    T* c = w + i * s.stride;
+    T* c = w + (i - a.panel) * s.stride;
     T* wb = c + (f.intervals() + 1) * f.terms * s.outs;
     b.fill(f, x, v, a.first, i, s.in, a.n);
     if (s.out == 1) {
@@ -100,7 +100,7 @@ void local_weight(const Local<T>& f, const Sizes<T>& s, Sorted<T>& b, Span<T> a,
 template <typename T, int TERMS>
 void local_input_gradients(const Local<T>& f, const Sizes<T>& s, Sorted<T>& b, Span<T> a, const T* x, const T* v, const T* g, const T* w, T* z, T* y, T* dw, T* column) {
   for (int64_t i = a.first; i < a.last; ++i) {
-    const int64_t at = i * s.stride, base = (f.intervals() + 1) * f.terms * s.outs;
+    const int64_t at = (i - a.panel) * s.stride, base = (f.intervals() + 1) * f.terms * s.outs;
     b.fill(f, x, v, a.first, i, s.in, a.n, true);
     if (s.out == 1) {
       for (int64_t r = 0; r < a.n; ++r) {
