@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from kanmlip.kan.basis import check_derivative
-from kanmlip.kan.local import LocalBasis
+from kanmlip.kan.local import LocalBasis, check_order
 
 ORDERS = (2, 3, 4, 5)
 
@@ -31,9 +31,7 @@ class BSpline(LocalBasis):
     """
 
     def __init__(self, grid: int = 5, order: int = 3, grid_min: float = -3.0, grid_max: float = 3.0) -> None:
-        if order not in ORDERS:
-            choices = ", ".join(map(str, ORDERS))
-            raise ValueError(f"order={order} is not known; choose from: {choices} (1 has discontinuous forces, 2 force constants)")
+        check_order(order, ORDERS)
         super().__init__(grid, grid_min, grid_max, smoothness=order - 1, pieces=_pieces(order))
         self.order = order
 

@@ -101,6 +101,17 @@ class LocalBasis(Basis):
         return values
 
 
+def check_order(order: int, choices: Sequence[int]) -> None:
+    """Refuse an order of polynomials that a basis does not have.
+
+    Raises:
+        ValueError: If ``order`` is not one of the choices.
+    """
+    if order not in choices:
+        listed = ", ".join(map(str, choices))
+        raise ValueError(f"order={order} is not known; choose from: {listed} (1 has discontinuous forces, 2 force constants)")
+
+
 def _differentiated(coefficients: Sequence[float], derivative: int) -> list[float]:
     """Coefficients of a polynomial's derivative, lowest power first; empty beyond its degree."""
     result = list(coefficients)

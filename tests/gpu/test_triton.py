@@ -10,6 +10,7 @@ import torch
 from kanmlip.benchmark.triton_check import BARS, BASES, Case, cases, errors, tensors
 from kanmlip.kan import KAN, Gaussian, backend_triton
 from kanmlip.kan.backends import kernels_for
+from tests.force_training import assert_trains_as_the_reference
 
 
 @pytest.mark.parametrize("case", cases(), ids=str)
@@ -47,14 +48,7 @@ def test_layers_train_on_forces_as_the_reference(basis: str) -> None:
     torch.manual_seed(0)
     kan = KAN((9, 16, 3), copy.deepcopy(BASES[basis])).to("cuda", torch.float64)
     start = torch.randn(70, 9, dtype=torch.float64, device="cuda")
-    results = []
-    for backend in ("triton", "reference"):
-        kan.set_backend(backend)  # type: ignore[arg-type]
-        x = start.clone().requires_grad_()
-        (slope,) = torch.autograd.grad(kan(x).sum(), x, create_graph=True)
-        results.append([slope, *torch.autograd.grad(slope.square().sum(), [x, *kan.parameters()])])
-    for found, right in zip(*results, strict=True):
-        torch.testing.assert_close(found, right, rtol=1e-10, atol=1e-12 * float(right.detach().abs().max()))
+    assert_trains_as_the_reference(kan, "triton", start)
 
 
 def test_nothing_of_the_size_of_the_basis_is_stored() -> None:

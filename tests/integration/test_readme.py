@@ -20,7 +20,7 @@ from kanmlip.errors import DataError
 README = (Path(__file__).parents[2] / "README.md").read_text()
 FENCES = re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL)
 COMMANDS = [line.split("#")[0].strip() for fence in FENCES for line in fence.splitlines() if line.split("#")[0].strip()]
-SCRIPTS = {"kanmlip-train": "kanmlip.cli.train", "kanmlip-data": "kanmlip.cli.data", "kanmlip-tables": "kanmlip.cli.tables"}
+SCRIPTS = {f"kanmlip-{name}": f"kanmlip.cli.{name}" for name in ("train", "data", "tables", "bench")}
 # What stands for a command here: make test is this very run, and the demo's own test trains it in full.
 ELSEWHERE = {"make test", "make demo", "source .venv/bin/activate"}
 
@@ -63,6 +63,11 @@ def test_every_command_runs(tmp_path: Path, silver: list[Atoms], repository: Pat
             assert "6 of 6 runs done" in done.stdout, "jobs that differ in nothing are one run"
     if has_silver:
         assert (tmp_path / "results" / "tables" / "smoke" / "table3.md").is_file()
+
+
+def test_the_example_in_python_runs() -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=300)
 
 
 @pytest.mark.parametrize("word", ["model", "placement", "basis", "dataset", "budget", "logger"])

@@ -8,6 +8,7 @@ import torch
 from kanmlip.benchmark.triton_check import BARS, BASES, Case, cases, errors, tensors
 from kanmlip.kan import KAN, AdaptiveGaussian, Basis, BSpline, TruncatedPower, backend_triton
 from kanmlip.kan.family import Gaussians
+from tests.force_training import assert_trains_as_the_reference
 
 each_basis = pytest.mark.parametrize("basis", ["bspline", "gaussian", "adaptive_gaussian", "fourier", "chebyshev"])
 
@@ -80,11 +81,4 @@ def test_a_layer_trains_on_forces_as_the_reference(basis: Basis) -> None:
     torch.manual_seed(0)
     kan = KAN((3, 16, 1), basis).double()
     start = torch.randn(9, 3, dtype=torch.float64)
-    results = []
-    for backend in ("triton", "reference"):
-        kan.set_backend(backend)  # type: ignore[arg-type]
-        x = start.clone().requires_grad_()
-        (slope,) = torch.autograd.grad(kan(x).sum(), x, create_graph=True)
-        results.append([slope, *torch.autograd.grad(slope.square().sum(), [x, *kan.parameters()])])
-    for found, right in zip(*results, strict=True):
-        torch.testing.assert_close(found, right, rtol=1e-10, atol=1e-12 * float(right.detach().abs().max()))
+    assert_trains_as_the_reference(kan, "triton", start)
