@@ -126,51 +126,101 @@ struct Panel {  // inputs [first, last)
   int64_t first, last;
 };
 
+// Coefficient p of an interval from the functions' weights [pieces][outs] there.
+template <typename T>
+inline void combine(const Local<T>& f, int64_t outs, int p, const T* row, T* target) {
+  constexpr int lanes = Vec<T>::lanes;
+  if (outs == 1) {
+    T total = 0;
+    for (int m = 0; m < f.pieces; ++m) total += T(f.coefficients[m][p]) * row[m];
+    *target = total;
+    return;
+  }
+  for (int64_t o = 0; o < outs; o += lanes) {
+    V<T> total{};
+    for (int m = 0; m < f.pieces; ++m) total += T(f.coefficients[m][p]) * load<T>(row + m * outs + o);
+    store<T>(target + o, total);
+  }
+}
+
+// Its transpose: adds the gradient of a coefficient to those of the weights.
+template <typename T>
+inline void distribute(const Local<T>& f, int64_t outs, int p, const T* source, T* row) {
+  constexpr int lanes = Vec<T>::lanes;
+  if (outs == 1) {
+    for (int m = 0; m < f.pieces; ++m) row[m] += T(f.coefficients[m][p]) * *source;
+    return;
+  }
+  for (int64_t o = 0; o < outs; o += lanes) {
+    const V<T> value = load<T>(source + o);
+    for (int m = 0; m < f.pieces; ++m) store<T>(row + m * outs + o, load<T>(row + m * outs + o) + T(f.coefficients[m][p]) * value);
+  }
+}
+
+// The weights of up to kTile inputs as [input][slot][outs], with empty slots for functions that do not exist; the base branch's last.
+template <typename T>
+struct Slots {
+  const Local<T>& f;
+  const Sizes<T>& s;
+  int64_t before, stride;
+  std::vector<T> data;
+
+  Slots(const Local<T>& f, const Sizes<T>& s)
+      : f(f), s(s), before(f.pieces - 1), stride((f.size + 2 * (f.pieces - 1) + 1) * s.outs), data(kTile * stride, T(0)) {}
+
+  T* functions(int64_t t) { return data.data() + t * stride; }
+  T* base(int64_t t) { return data.data() + (t + 1) * stride - s.outs; }
+  // Calls copy(element of a weight [out][columns][in], element here) for inputs first + t, t < n.
+  template <typename W, typename Copy>
+  void each(W* weight, int64_t first, int64_t n, Copy copy) {
+    for (int64_t o = 0; o < s.out; ++o)
+      for (int k = 0; k < f.columns(); ++k) {
+        W* w = weight + (o * f.columns() + k) * s.in + first;
+        T* own = data.data() + o + (k < f.size ? (k + before) * s.outs : stride - s.outs);
+        for (int64_t t = 0; t < n; ++t) copy(w[t], own[t * stride]);
+      }
+  }
+};
+
 // W [out][columns][in] to the coefficients of a panel's inputs, which are linear in it.
 template <typename T>
 void pack(const Local<T>& f, const Sizes<T>& s, Panel<T> a, const T* weight, std::vector<T>& packed) {
-  packed.assign((a.last - a.first) * s.stride, T(0));
-  const int slots = f.size + 2 * (f.pieces - 1);
-  std::vector<T> w(slots * s.outs, T(0));
-  for (int64_t i = a.first; i < a.last; ++i) {
-    T* target = packed.data() + (i - a.first) * s.stride;
-    T* base = target + (f.intervals() + 1) * f.terms * s.outs;
-    for (int64_t o = 0; o < s.out; ++o) {
-      const T* source = weight + o * f.columns() * s.in + i;
-      for (int k = 0; k < f.size; ++k) w[(k + f.pieces - 1) * s.outs + o] = source[k * s.in];
-      if (f.base) base[o] = source[f.size * s.in];
+  packed.resize((a.last - a.first) * s.stride);
+  Slots<T> slots(f, s);
+  T* target = packed.data();
+  for (int64_t first = a.first; first < a.last; first += kTile) {
+    const int64_t n = std::min<int64_t>(kTile, a.last - first);
+    slots.each(weight, first, n, [](T w, T& own) { own = w; });
+    for (int64_t t = 0; t < n; ++t) {
+      const T* row = slots.functions(t);
+      for (int j = 0; j < f.intervals(); ++j, row += s.outs)
+        for (int p = 0; p < f.terms; ++p, target += s.outs) combine(f, s.outs, p, row, target);
+      std::fill_n(target, f.terms * s.outs, T(0));  // outside
+      target += f.terms * s.outs;
+      if (f.base) target = std::copy_n(slots.base(t), s.outs, target);
     }
-    for (int j = 0; j < f.intervals(); ++j)
-      for (int p = 0; p < f.terms; ++p, target += s.outs)
-        for (int m = 0; m < f.pieces; ++m) {
-          const T c = T(f.coefficients[m][p]);
-          const T* row = w.data() + (j + m) * s.outs;
-          for (int64_t o = 0; o < s.outs; ++o) target[o] += c * row[o];
-        }
   }
 }
 
 // The transpose of pack.
 template <typename T>
 void unpack(const Local<T>& f, const Sizes<T>& s, Panel<T> a, const T* packed, T* weight) {
-  const int slots = f.size + 2 * (f.pieces - 1);
-  std::vector<T> w(slots * s.outs);
-  for (int64_t i = a.first; i < a.last; ++i) {
-    const T* source = packed + (i - a.first) * s.stride;
-    const T* base = source + (f.intervals() + 1) * f.terms * s.outs;
-    std::fill(w.begin(), w.end(), T(0));
-    for (int j = 0; j < f.intervals(); ++j)
-      for (int p = 0; p < f.terms; ++p, source += s.outs)
-        for (int m = 0; m < f.pieces; ++m) {
-          const T c = T(f.coefficients[m][p]);
-          T* row = w.data() + (j + m) * s.outs;
-          for (int64_t o = 0; o < s.outs; ++o) row[o] += c * source[o];
-        }
-    for (int64_t o = 0; o < s.out; ++o) {
-      T* target = weight + o * f.columns() * s.in + i;
-      for (int k = 0; k < f.size; ++k) target[k * s.in] = w[(k + f.pieces - 1) * s.outs + o];
-      if (f.base) target[f.size * s.in] = base[o];
+  Slots<T> slots(f, s);
+  const T* source = packed;
+  for (int64_t first = a.first; first < a.last; first += kTile) {
+    const int64_t n = std::min<int64_t>(kTile, a.last - first);
+    std::fill(slots.data.begin(), slots.data.end(), T(0));
+    for (int64_t t = 0; t < n; ++t) {
+      T* row = slots.functions(t);
+      for (int j = 0; j < f.intervals(); ++j, row += s.outs)
+        for (int p = 0; p < f.terms; ++p, source += s.outs) distribute(f, s.outs, p, source, row);
+      source += f.terms * s.outs;
+      if (f.base) {
+        std::copy_n(source, s.outs, slots.base(t));
+        source += s.outs;
+      }
     }
+    slots.each(weight, first, n, [](T& w, T own) { w = own; });
   }
 }
 
