@@ -13,10 +13,10 @@ from typing import Protocol
 import numpy as np
 import torch
 from ase import Atoms
-from ase.calculators.calculator import PropertyNotImplementedError
 from numpy.typing import NDArray
 
 from kanmlip.data.graph import Graph
+from kanmlip.data.labels import attached
 
 CACHE_VERSION = 1
 Edges = tuple[NDArray[np.int64], NDArray[np.int64]]
@@ -104,16 +104,6 @@ def search_cell(atoms: Atoms, cutoff: float) -> tuple[NDArray[np.float64], NDArr
 
 def to_graph(atoms: Atoms, topology: Topology, frame: int = 0) -> Graph:
     """A structure with its edges, its triplets and whatever labels its calculator holds."""
-    labels = {}
-    if atoms.calc is not None:
-        for name in ("energy", "forces", "stress"):
-            try:
-                value = atoms.calc.get_property(name, atoms, allow_calculation=False)
-            except PropertyNotImplementedError:
-                value = None
-            if value is not None:
-                labels[name] = np.asarray(atoms.get_stress(voigt=False) if name == "stress" else value, dtype=np.float64)
-    tensors = {name: torch.from_numpy(np.array(value)) for name, value in labels.items()}
     return Graph(
         positions=torch.from_numpy(np.array(atoms.positions, dtype=np.float64)),
         atomic_numbers=torch.from_numpy(np.array(atoms.numbers, dtype=np.int64)),
@@ -125,7 +115,7 @@ def to_graph(atoms: Atoms, topology: Topology, frame: int = 0) -> Graph:
         num_atoms=torch.tensor([len(atoms)]),
         num_edges=torch.tensor([topology.edge_index.shape[1]]),
         frame=torch.tensor([frame]),
-        labels={name: value if name == "forces" else value.unsqueeze(0) for name, value in tensors.items()},
+        labels={name: torch.from_numpy(value) for name, value in attached(atoms).items()},
         triplets=torch.from_numpy(topology.triplets),
         num_triplets=torch.tensor([topology.triplets.shape[1]]),
     )
