@@ -39,7 +39,7 @@ class ModelConfig(Schema, ABC):
         targets: Group of replaceable modules → globs of their paths inside ``Potential.upstream``.
         placements: Placement → groups it replaces; ``none`` is always there.
         requires: Import name of each needed package → what to install.
-        predicts: Labels the model can learn; :attr:`learns` says which it does learn.
+        predicts: Labels the model can learn; of settings with a choice among them, those that are chosen.
     """
 
     targets: ClassVar[Mapping[str, tuple[str, ...]]]
@@ -49,11 +49,6 @@ class ModelConfig(Schema, ABC):
 
     name: str
     cutoff: float = Field(gt=0)
-
-    @property
-    def learns(self) -> frozenset[str]:
-        """Labels that the model, as it is set, returns: all that it can unless it says otherwise."""
-        return self.predicts
 
     @abstractmethod
     def build(self, stats: DataStats, dtype: torch.dtype, seed: int) -> Potential:

@@ -25,6 +25,14 @@ LEARNABLE = {label.name: label for label in TENSOR_LABELS}
 ACOUSTIC_SUM_RULE = frozenset({"born_effective_charges"})
 
 
+class Predicts:
+    """``ETGNN.predicts`` is all that the model can learn; of its settings it is what they choose to."""
+
+    def __get__(self, settings: ETGNN | None, owner: type[ETGNN]) -> frozenset[str]:
+        """See the class."""
+        return frozenset(LEARNABLE if settings is None else settings.labels)
+
+
 class ETGNN(ModelConfig):
     """An edge-based tensor prediction network of our own, from the equations of Zhong et al., J. Phys. Chem. Lett. 14, 6339 (2023).
 
@@ -56,7 +64,7 @@ class ETGNN(ModelConfig):
     }
     placements: ClassVar = {"none": (), "output": ("output",), "output_literal": ("projections",)}
     requires: ClassVar = {}
-    predicts: ClassVar = frozenset(LEARNABLE)
+    predicts: ClassVar = Predicts()
 
     labels: tuple[str, ...] = Field(min_length=1)
     triplet_range: float = Field(gt=0)
@@ -82,11 +90,6 @@ class ETGNN(ModelConfig):
             if label not in LEARNABLE:
                 raise ValueError(describe_choice("model.labels", label, LEARNABLE))
         return tuple(sorted(set(labels)))
-
-    @property
-    def learns(self) -> frozenset[str]:
-        """See :attr:`ModelConfig.learns`."""
-        return frozenset(self.labels)
 
     def connectivity(self) -> Connectivity:
         """See :meth:`ModelConfig.connectivity`."""

@@ -108,9 +108,9 @@ def junctions(geometry: Geometry) -> Junctions:
 
 
 def _slots(group: Tensor, groups: int) -> tuple[Tensor, int]:
-    """Slot of each element in a flattened [groups, width], and the width: the size of the largest group."""
+    """Slot of each element in a flattened [groups, width], and the width: the size of the largest group, 1 at least."""
     counts = torch.bincount(group, minlength=groups)
-    width = int(counts.max()) if group.numel() else 0
+    width = max(int(counts.max()), 1)  # no axis of length zero: a batch without edges is a batch, too
     order = torch.argsort(group, stable=True)
     starts = counts.cumsum(0) - counts
     position = torch.arange(group.shape[0], device=group.device) - starts.index_select(0, group.index_select(0, order))

@@ -89,7 +89,7 @@ class ETGNNNetwork(nn.Module):
             )
 
     def forward(self, geometry: Geometry, species: Tensor) -> dict[str, Tensor]:
-        """Tensors by name, in the network's precision.
+        """Tensors by name, float64.
 
         Args:
             geometry: The batch.

@@ -39,7 +39,7 @@ class TensorPotential(Potential):
             compute_stress: Without effect.
 
         Returns:
-            Label → [N, 3, …] for one per atom, [S, 3, …] for one per structure; differentiable in training mode.
+            Label → [N, 3, …] for one per atom, [S, 3, …] for one per structure; float64, differentiable in training mode.
         """
         with torch.set_grad_enabled(self.training and torch.is_grad_enabled()):
             tensors: dict[str, Tensor] = self.upstream(measure(graph), self.species_index[graph.atomic_numbers])

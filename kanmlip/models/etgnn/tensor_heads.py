@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from kanmlip.errors import ConfigError
@@ -86,8 +87,9 @@ class TensorHead(nn.Module):
             self.triplet = MLP((of_triplets, of_triplets, of_triplets, len(self.products)))
 
     def forward(self, features: Features, geometry: Geometry) -> Tensor:
-        """[N, 3, …] for a tensor of each atom, [S, 3, …] for one of each structure."""
-        tensor = self.of_atoms(features, geometry)
+        """[N, 3, …] for a tensor of each atom, [S, 3, …] for one of each structure; float64."""
+        # Of a hundred charges of 3 e each float32 loses 1e-5 e in the sum that has to be zero.
+        tensor = self.of_atoms(features, geometry).to(torch.float64)
         if self.target.per == "atom" and not self.target.sums_to_zero:
             return tensor
         total = tensor.new_zeros(geometry.atoms_per_structure.shape[0], *tensor.shape[1:]).index_add(0, geometry.batch, tensor)
