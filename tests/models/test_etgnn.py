@@ -8,13 +8,13 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from kanmlip.errors import ConfigError
+from kanmlip.errors import ConfigError, DataError
 from kanmlip.kan import KAN
 from kanmlip.models.etgnn import ETGNN, portions
 from kanmlip.models.etgnn.layers import MLP
 from kanmlip.models.etgnn.tensor_heads import TensorTarget
-from kanmlip.placement.config import HeadConfig
-from kanmlip.placement.place import record_calls
+from kanmlip.placement.config import HeadConfig, PlacementConfig
+from kanmlip.placement.place import place, record_calls
 from tests.models.cases import Case, NamedBasis
 from tests.models.tensors import (
     BORN,
@@ -195,10 +195,7 @@ def test_output_literal_is_the_projections_of_the_edge_update() -> None:
     assert swapped_paths("output_literal", unread_node_block=True) == down | up
 
 
-def test_a_scalar_is_read_from_nodes_and_both_placements_reach_its_block(monkeypatch: pytest.MonkeyPatch) -> None:
-    from kanmlip.placement.config import PlacementConfig
-    from kanmlip.placement.place import place
-
+def test_a_scalar_is_read_from_nodes_and_both_placements_reach_its_block() -> None:
     graph = connected(FRAMES)
     for name, expected in {
         "output": {"heads.scalar.node": (12, 12, 12, 1)},
@@ -231,5 +228,5 @@ def test_nothing_is_swapped_without_a_placement() -> None:
 def test_a_species_unknown_to_the_model_is_refused() -> None:
     potential, graph = build_model(etgnn(), FRAMES)
     stranger = replace(graph, atomic_numbers=torch.full_like(graph.atomic_numbers, 22))
-    with pytest.raises(ConfigError, match=r"Z=\[22\].*Z=\[8, 14\]"):
+    with pytest.raises(DataError, match=r"Z=\[22\].*Z=\[8, 14\]"):
         potential(stranger)
