@@ -23,7 +23,7 @@ class Splits:
     """The structures of a run.
 
     Attributes:
-        train: Training set; labels are in each structure's ``SinglePointCalculator`` (eV, eV/Å, eV/Å³ with ASE's sign).
+        train: Training set; labels are in each structure's ``SinglePointCalculator`` (eV, eV/Å, eV/Å³ with ASE's sign, e).
         val: Validation set.
         test: Test set, possibly empty.
         label: What tables print for the data.
@@ -56,7 +56,10 @@ class DatasetConfig(Schema, ABC):
         on_bad_frame: ``error`` names every bad structure and stops; ``drop`` goes on without them.
     """
 
+    # Settings that only say where files are: their content enters a run's hash as a checksum.
     path_fields: ClassVar[frozenset[str]] = frozenset()
+    # Settings that came after runs had been recorded: left out of the hash at their defaults.
+    newer_fields: ClassVar[frozenset[str]] = frozenset()
 
     name: str
     n_train: int | None = Field(None, ge=1)

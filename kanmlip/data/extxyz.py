@@ -13,19 +13,20 @@ from ase import Atoms
 
 from kanmlip.data.base import DatasetConfig, Splits
 from kanmlip.data.checksum import file_sha256
-from kanmlip.data.labels import LabelKeys, extract, require_key
+from kanmlip.data.labels import LABELS, LabelKeys, extract, require_key, tensors_in
 from kanmlip.data.selection import load_selected
 from kanmlip.data.xyz_file import iterate_frames, parse_frame, read_frames
 from kanmlip.errors import DataError
 
 DEFAULT_KEYS = LabelKeys()
-ALL_LABELS = frozenset({"energy", "forces", "stress"})
+ALL_LABELS = frozenset(LABELS)
 
 
 class ExtXYZ(DatasetConfig):
     """Training, validation and test structures from files, or from shares of the training file.
 
-    Labels are what the first training frame has under the keys; every other frame must have the same ones.
+    Labels are what the first training frame has under the keys; every other frame must have the same ones. A set has energies, or
+    tensors, or both.
 
     Attributes:
         train: Path of the training file.
@@ -35,10 +36,13 @@ class ExtXYZ(DatasetConfig):
         forces_key: Name of the forces, eV/Å.
         stress_key: Name of the stress, eV/Å³, ASE's sign.
         virial_key: Name of a virial, eV, to use as -virial/V where there is no stress.
+        born_key: Name of Born effective charges, e, nine numbers an atom: Z[direction of the field][direction of the force].
+        dielectric_key: Name of a dielectric tensor.
         split_seed: Seed of the shares.
     """
 
     path_fields: ClassVar[frozenset[str]] = frozenset({"train", "val", "test"})
+    newer_fields: ClassVar[frozenset[str]] = frozenset({"born_key", "dielectric_key"})
 
     train: str
     val: float | str = 0.1
@@ -47,12 +51,21 @@ class ExtXYZ(DatasetConfig):
     forces_key: str | None = "forces"
     stress_key: str | None = "stress"
     virial_key: str | None = None
+    born_key: str | None = DEFAULT_KEYS.born
+    dielectric_key: str | None = DEFAULT_KEYS.dielectric
     split_seed: int = 0
 
     @property
     def keys(self) -> LabelKeys:
         """The names of the labels."""
-        return LabelKeys(energy=self.energy_key, forces=self.forces_key, stress=self.stress_key, virial=self.virial_key)
+        return LabelKeys(
+            energy=self.energy_key,
+            forces=self.forces_key,
+            stress=self.stress_key,
+            virial=self.virial_key,
+            born=self.born_key,
+            dielectric=self.dielectric_key,
+        )
 
     @property
     def provides(self) -> frozenset[str]:
@@ -72,11 +85,13 @@ class ExtXYZ(DatasetConfig):
                 raise DataError(f"dataset.{key}={value} must be a path or a share of the training file between 0 and 1")
         path = Path(self.train)
         first = parse_frame(next(iterate_frames(path), "") or _no_frames(path), path, 0)
-        require_key(first, self.energy_key, "energy", "dataset.energy_key", self.train)
-        for name, default in (("forces", DEFAULT_KEYS.forces), ("stress", DEFAULT_KEYS.stress), ("virial", None)):
+        # A name that a user gave must be there; the usual names may be.
+        for name, default in DEFAULT_KEYS.model_dump().items():
             chosen = getattr(self, f"{name}_key")
             if chosen is not None and chosen != default:
                 require_key(first, chosen, name, f"dataset.{name}_key", self.train)
+        if not tensors_in(_labels_of_first_frame(path, path.stat().st_mtime_ns, self.keys)):
+            require_key(first, self.energy_key, "energy", "dataset.energy_key", self.train)
 
     def fingerprint(self, root: Path) -> str:
         """See :meth:`DatasetConfig.fingerprint`: the bytes of the files, and the shares."""

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 
-from kanmlip.data.labels import LabelKeys, available, extract, fault
+from kanmlip.data.faults import fault, imbalance, remark_on_sum_rule
+from kanmlip.data.labels import LABELS, TENSOR_LABELS, Label, LabelKeys, available, extract
 from kanmlip.data.xyz_file import iterate_frames, parse_frame
 from kanmlip.errors import DataError
 
@@ -58,7 +59,7 @@ def inspect(path: Path, keys: LabelKeys, max_force: float) -> Inspection:
     if not structures:
         raise DataError(f"{path} has no frames")
     labelled, malformed = _extract_all(structures, keys)
-    counts = {name: sum(name in labels for labels in labelled) for name in ("energy", "forces", "stress")}
+    counts = {name: sum(name in labels for labels in labelled) for name in LABELS}
     sizes = [len(atoms) for atoms in structures]
     report = Inspection(
         frames=len(structures),
@@ -69,8 +70,9 @@ def inspect(path: Path, keys: LabelKeys, max_force: float) -> Inspection:
         structures=[structure_sha256(atoms) for atoms in structures],
     )
     expected = [name for name, count in counts.items() if count]
-    if not counts["energy"]:
-        report.problems.append(f"no frame has an energy under '{keys.energy}'; the first has: {', '.join(report.keys) or '(nothing)'}")
+    if not any(counts[name] for name in ("energy", *(label.name for label in TENSOR_LABELS))):
+        wanted = f"an energy under '{keys.energy}' or Born effective charges under '{keys.born}'"
+        report.problems.append(f"no frame has {wanted}; the first has: {', '.join(report.keys) or '(nothing)'}")
     for index, (atoms, labels) in enumerate(zip(structures, labelled, strict=True)):
         if reason := malformed.get(index) or fault(atoms, labels, expected, max_force):
             report.problems.append(f"frame {index}: {reason}")
@@ -110,6 +112,34 @@ def _statistics(report: Inspection, structures: list[Atoms], labelled: list[dict
     if stresses:
         rms = float(np.sqrt(np.mean(np.concatenate(stresses) ** 2)))
         report.lines.append(f"stress: root mean square {1e3 * rms:.2f} meV/Å³, which is also what predicting zero scores")
+    _tensor_statistics(report, structures, labelled)
+
+
+def _tensor_statistics(report: Inspection, structures: list[Atoms], labelled: list[dict[str, np.ndarray]]) -> None:
+    for label in TENSOR_LABELS:
+        found = {index: labels[label.name] for index, labels in enumerate(labelled) if label.name in labels}
+        if not found:
+            continue
+        flat = np.concatenate([values.ravel() for values in found.values()])
+        rms, largest = float(np.sqrt(np.mean(flat**2))), np.abs(flat).max()
+        report.lines.append(f"{label.name}: root mean square {rms:.4f}, largest component {largest:.3f} {label.unit}".rstrip())
+        if label.per == "atom":
+            report.lines += _by_species(label, structures, found)
+    charged = {index: imbalance(labels) for index, labels in enumerate(labelled) if "born_effective_charges" in labels}
+    if charged:
+        report.lines.append(f"acoustic sum rule: missed by {max(charged.values()):.2g} e an atom at most")
+    if remark := remark_on_sum_rule(charged):
+        report.problems.append(remark)
+
+
+def _by_species(label: Label, structures: list[Atoms], found: Mapping[int, np.ndarray]) -> list[str]:
+    """For each species the mean of a third of the trace, which says at a glance whether charges are in order."""
+    if label.rank != 2:
+        return []
+    symbols = np.concatenate([structures[index].get_chemical_symbols() for index in found])
+    thirds = np.concatenate([np.trace(values, axis1=1, axis2=2) / 3 for values in found.values()])
+    means = {symbol: thirds[symbols == symbol].mean() for symbol in sorted(set(symbols))}
+    return [f"{label.name}: a third of the trace is {mean:+.3f} {label.unit} on average for {symbol}" for symbol, mean in means.items()]
 
 
 def energy_outliers(structures: list[Atoms], labelled: list[dict[str, np.ndarray]]) -> list[str]:

@@ -9,7 +9,8 @@ from typing import Literal
 
 from ase import Atoms
 
-from kanmlip.data.labels import LabelKeys, attach, extract, fault
+from kanmlip.data.faults import fault, imbalance, remark_on_sum_rule
+from kanmlip.data.labels import LABELS, LabelKeys, attach, extract
 from kanmlip.data.xyz_file import parse_frame
 from kanmlip.errors import DataError
 
@@ -46,6 +47,7 @@ def load_selected(
     good: list[Atoms] = []
     kept: list[int] = []
     bad: list[str] = []
+    imbalances: dict[int, float] = {}
     for index in indices:
         atoms = parse_frame(frames[index], path, index)
         try:
@@ -57,18 +59,21 @@ def load_selected(
             name = unused[0]
             raise DataError(
                 f"{path}: frame {index} has {name}, but the first training frame has none, so that it would not be used; "
-                f"add it there, or leave it out everywhere: dataset.{name}_key=null"
+                f"add it there, or leave it out everywhere: dataset.{LABELS[name].setting}_key=null"
             )
         if reason is not None:
             bad.append(f"frame {index}: {reason}")
             continue
         good.append(attach(atoms, {name: labels[name] for name in expected}))
         kept.append(index)
+        imbalances[index] = imbalance(labels)
     if bad:
         listed = "; ".join(bad[:MOST_LISTED]) + (f"; and {len(bad) - MOST_LISTED} more" if len(bad) > MOST_LISTED else "")
         if on_bad_frame == "error":
             raise DataError(f"{path}: {listed}. Correct the file, or go on without them: dataset.on_bad_frame=drop")
         sys.stderr.write(f"{path}: dropped {len(bad)} of {len(indices)} frames: {listed}\n")
+    if remark := remark_on_sum_rule(imbalances):
+        sys.stderr.write(f"{path}: {remark}\n")
     if indices and not good:
         raise DataError(f"{path}: no usable frame is left of {len(indices)}")
     return good, kept

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
 from kanmlip.data.base import DatasetConfig
+from kanmlip.data.labels import TENSOR_LABELS
 from kanmlip.experiment.basis import BasisConfig
 from kanmlip.models.base import ModelConfig
 from kanmlip.placement.config import HeadConfig, PlacementConfig
 from kanmlip.schema import Schema
-from kanmlip.training.config import RUNTIME_FIELDS, TrainerConfig
+from kanmlip.training.config import NEWER_SCHEDULE_FIELDS, RUNTIME_FIELDS, ScheduleConfig, TrainerConfig
 from kanmlip.training.loggers import LoggerConfig
 
 # Run ids are split at their hyphens, and are folder names.
@@ -84,7 +86,6 @@ class RunConfig(Schema):
 
     def science(self) -> dict[str, Any]:
         """What the run computes, as plain data: no loggers, no paths, no devices, and nothing that has no effect."""
-        trainer = self.trainer.model_dump(mode="json", exclude=set(RUNTIME_FIELDS))
         with_kan = self.basis_name is not None
         return {
             "model": self.model.model_dump(mode="json"),
@@ -92,7 +93,7 @@ class RunConfig(Schema):
             "basis": {"name": self.basis.name, **self.basis.arguments} if with_kan else None,
             "dataset": dataset_science(self.dataset),
             "budget": {"name": self.budget.name, "size": self.budget.size},
-            "trainer": trainer,
+            "trainer": trainer_science(self.trainer, self.model.predicts),
             "seed": self.seed,
         }
 
@@ -119,11 +120,32 @@ def placement_science(placement: PlacementConfig) -> dict[str, Any]:
     return plain
 
 
+def trainer_science(trainer: TrainerConfig, predicts: frozenset[str]) -> dict[str, Any]:
+    """A trainer's settings without those of where and how visibly it runs.
+
+    Left out as well, so that runs from before them have the same id: loss weights of tensors that the model does not predict,
+    and settings newer than recorded runs that are at their defaults.
+    """
+    plain: dict[str, Any] = trainer.model_dump(mode="json", exclude=set(RUNTIME_FIELDS))
+    for label in TENSOR_LABELS:
+        if label.name not in predicts:
+            del plain["loss"][label.name]
+    _drop_defaults(plain["schedule"], ScheduleConfig, NEWER_SCHEDULE_FIELDS)
+    return plain
+
+
 def dataset_science(dataset: DatasetConfig) -> dict[str, Any]:
     """A dataset's settings without those that only say where its files are; their content enters the hash as a checksum."""
-    paths: frozenset[str] = getattr(dataset, "path_fields", frozenset())
-    plain: dict[str, Any] = dataset.model_dump(mode="json", exclude=set(paths))
+    plain: dict[str, Any] = dataset.model_dump(mode="json", exclude=set(dataset.path_fields))
+    _drop_defaults(plain, type(dataset), dataset.newer_fields)
     return plain
+
+
+def _drop_defaults(plain: dict[str, Any], schema: type[Schema], names: Iterable[str]) -> None:
+    """Remove settings that are at their default."""
+    for name in names:
+        if plain[name] == schema.model_fields[name].default:
+            del plain[name]
 
 
 def _dotted(settings: Schema) -> str:

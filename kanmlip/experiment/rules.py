@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING
 
 import yaml
 
+from kanmlip.data.labels import LABELS, TENSOR_LABELS
 from kanmlip.errors import ConfigError, describe_choice
 from kanmlip.experiment.folders import conf_dir
 from kanmlip.schema import locate
+from kanmlip.training.config import DEFAULT_WEIGHTS
 
 if TYPE_CHECKING:
     from kanmlip.experiment.config import RunConfig
+    from kanmlip.training.config import LossConfig
 
 # Validation metrics a schedule or early stopping can follow, with the label each needs.
 VALIDATION_METRICS = {
@@ -23,8 +26,16 @@ VALIDATION_METRICS = {
     "val/force_rmse_meV_per_A": "forces",
     "val/stress_mae_meV_per_A3": "stress",
     "val/stress_rmse_meV_per_A3": "stress",
+    **{f"val/{label.key(statistic)}": label.name for label in TENSOR_LABELS for statistic in ("mae", "rmse")},
 }
-LOSS_LABELS = ("energy", "forces", "stress")
+# What trainer.monitor=auto stands for: of the labels that a run learns, the first one's metric.
+MONITORS = {
+    "forces": "val/force_mae_eV_per_A",
+    "energy": "val/energy_mae_eV_per_atom",
+    "stress": "val/stress_mae_meV_per_A3",
+    **{label.name: f"val/{label.key('mae')}" for label in TENSOR_LABELS},
+}
+AUTO = "auto"
 
 
 def check_rules(config: RunConfig) -> None:
@@ -57,24 +68,33 @@ def _check_labels(config: RunConfig) -> None:
 
 
 def _check_loss(config: RunConfig) -> None:
-    weights = {label: float(getattr(config.trainer.loss, label)) for label in LOSS_LABELS}
-    usable = config.model.predicts & config.dataset.provides
+    predicts, provides = config.model.predicts, config.dataset.provides
+    weights = loss_weights(config.trainer.loss)
     for label, weight in weights.items():
-        if weight > 0 and label not in usable:
-            owner = f"dataset={config.dataset.name} provides {_listed(config.dataset.provides)}"
-            if label in config.dataset.provides:
-                owner = f"model={config.model.name} predicts {_listed(config.model.predicts)}"
-            raise ConfigError(f"trainer.loss.{label}={weight:g} needs {label}, but {owner}; set trainer.loss.{label}=0")
-    if not any(weights.values()):
-        zeros = " ".join(f"trainer.loss.{label}=0" for label in LOSS_LABELS)
+        if weight == 0 or label in predicts & provides:
+            continue
+        if label in predicts:
+            owner = f"dataset={config.dataset.name} provides {_listed(provides)}"
+        elif weight != DEFAULT_WEIGHTS[label]:
+            owner = f"model={config.model.name} predicts {_listed(predicts)}"
+        else:
+            continue
+        raise ConfigError(f"trainer.loss.{label}={weight:g} needs {label}, but {owner}; set trainer.loss.{label}=0")
+    if not any(weights.get(label, 0.0) for label in predicts):
+        zeros = " ".join(f"trainer.loss.{label}=0" for label in weights if label in predicts)
         raise ConfigError(f"{zeros} leaves nothing to learn; give one a positive weight")
+
+
+def loss_weights(loss: LossConfig) -> dict[str, float]:
+    """Label → its weight, of every label there is."""
+    return {label: float(getattr(loss, label)) for label in LABELS}
 
 
 def _check_monitor(config: RunConfig) -> None:
     monitor, usable = config.trainer.monitor, config.model.predicts & config.dataset.provides
     choices = [metric for metric, label in VALIDATION_METRICS.items() if label in usable]
-    if monitor not in choices:
-        raise ConfigError(describe_choice("trainer.monitor", monitor, choices))
+    if monitor not in (AUTO, *choices):
+        raise ConfigError(describe_choice("trainer.monitor", monitor, [AUTO, *choices]))
 
 
 def _declared(group: str, attribute: str) -> dict[str, frozenset[str]]:

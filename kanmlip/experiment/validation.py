@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from kanmlip.data.base import DatasetConfig
 from kanmlip.errors import ConfigError
+from kanmlip.experiment.adaptation import adapt
 from kanmlip.experiment.basis import basis_config
 from kanmlip.experiment.config import BudgetConfig, RunConfig, RunOptions
 from kanmlip.experiment.messages import describe_faults, describe_key
@@ -58,7 +59,7 @@ def validate_run(plain: Mapping[str, Any]) -> RunConfig:
     except ValidationError as error:
         raise ConfigError(describe_faults(error, "", RunConfig)) from error
     check_rules(config)
-    return config
+    return adapt(config)
 
 
 def validate_options(plain: Mapping[str, Any]) -> RunOptions:

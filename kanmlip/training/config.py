@@ -12,11 +12,16 @@ from kanmlip.schema import Schema
 class LossConfig(Schema):
     """Weights of the loss terms; a term of weight 0 is not computed.
 
+    A weight counts where the model predicts the label. In the configuration of a run (``conf/trainer``) every label has one, and
+    those that the model does not predict become 0 (:func:`kanmlip.experiment.adaptation.adapt`).
+
     Attributes:
         kind: Function of the residuals; ``huber`` has its knee at ``huber_delta`` in the unit of each residual.
         energy: Weight of the energy per atom, residual in eV/atom.
         forces: Weight of the force components, residual in eV/Å.
         stress: Weight of the stress components, residual in eV/Å³.
+        born_effective_charges: Weight of the components of the Born effective charges, residual in e.
+        dielectric_tensor: Weight of the components of the dielectric tensor.
         huber_delta: Knee of the Huber loss.
     """
 
@@ -24,7 +29,14 @@ class LossConfig(Schema):
     energy: float = Field(1.0, ge=0)
     forces: float = Field(1.0, ge=0)
     stress: float = Field(0.0, ge=0)
+    born_effective_charges: float = Field(0.0, ge=0)
+    dielectric_tensor: float = Field(0.0, ge=0)
     huber_delta: float = Field(0.01, gt=0)
+
+
+# The weights in conf/trainer/default.yaml. At these, a weight of what the model does not predict is nobody's wish and is left out;
+# any other is a mistake to report.
+DEFAULT_WEIGHTS = {"energy": 1.0, "forces": 1.0, "stress": 0.0, "born_effective_charges": 1.0, "dielectric_tensor": 1.0}
 
 
 class OptimizerConfig(Schema):
@@ -40,17 +52,20 @@ class ScheduleConfig(Schema):
     """Learning-rate schedule, stepped once an epoch.
 
     Attributes:
-        name: ``plateau`` (ReduceLROnPlateau on the monitored validation metric), ``cosine`` (to ``min_lr`` at
-            ``max_epochs``) or ``constant``.
+        name: ``plateau`` (ReduceLROnPlateau), ``cosine`` (to ``min_lr`` at ``max_epochs``) or ``constant``.
         factor: Plateau's factor.
         patience: Plateau's patience in epochs.
         min_lr: Floor.
+        cooldown: Plateau's epochs of rest after each reduction.
+        follow: What the plateau is one of: the monitored ``validation`` metric, or the ``training`` loss.
     """
 
     name: Literal["plateau", "cosine", "constant"] = "plateau"
     factor: float = Field(0.5, gt=0, lt=1)
     patience: int = Field(10, ge=0)
     min_lr: float = Field(1e-6, ge=0)
+    cooldown: int = Field(0, ge=0)
+    follow: Literal["validation", "training"] = "validation"
 
 
 class EarlyStoppingConfig(Schema):
@@ -64,6 +79,8 @@ class TrainerConfig(Schema):
     """Everything of the training loop that can change a result, and the few switches that cannot.
 
     ``RUNTIME_FIELDS`` do not enter the run's hash: they say where and how visibly a run is made, not what it computes.
+    ``monitor=auto`` stands for a metric of the first label that model and data share, in the order of
+    :data:`kanmlip.experiment.rules.MONITORS`.
     """
 
     max_epochs: int = Field(100, ge=1)
@@ -85,3 +102,5 @@ class TrainerConfig(Schema):
 
 
 RUNTIME_FIELDS = frozenset({"device", "threads", "progress_bar", "checkpoint_every_epochs", "eval_batch_size"})
+# Settings of the schedule that came after runs had been recorded: they enter the hash only where they are not at their default.
+NEWER_SCHEDULE_FIELDS = ("cooldown", "follow")

@@ -71,7 +71,7 @@ def fit(
     nothing else is random, so an interrupted run ends bit for bit like an undisturbed one on the same kind of machine.
 
     Args:
-        potential: In its final precision; called with a batch and ``compute_stress``.
+        potential: In its final precision; called with a batch and ``compute_stress``, returns the labels that it predicts.
         train: Training structures, one a graph, float64.
         val: Validation structures.
         config: The trainer's settings.
@@ -135,7 +135,7 @@ def epochs(
     with Progress(config.max_epochs, session.epoch, config.progress_bar) as progress:
         while session.stop_reason() is None:
             row = run_epoch(session, train, val, seed, fabric)
-            improved = session.end_epoch(float(row[config.monitor]))
+            improved = session.end_epoch(float(row[config.monitor]), float(row["train/loss"]))
             session.rows.append(row)
             if improved:
                 with session.average.applied():

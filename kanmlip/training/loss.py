@@ -1,4 +1,4 @@
-"""The loss: a weighted sum over energy per atom, force components and stress components."""
+"""The loss: a weighted sum over energy per atom and the components of forces, stress and other tensors."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from kanmlip.data.graph import Graph
+from kanmlip.data.labels import LABELS
 from kanmlip.errors import ConfigError
 from kanmlip.training.config import LossConfig
 
-TERMS = ("energy", "forces", "stress")
+TERMS = tuple(LABELS)
 
 
 def check_labels(config: LossConfig, splits: Mapping[str, Sequence[Graph]]) -> None:
@@ -22,7 +23,7 @@ def check_labels(config: LossConfig, splits: Mapping[str, Sequence[Graph]]) -> N
     """
     wanted = [term for term in TERMS if getattr(config, term) > 0]
     if not wanted:
-        raise ConfigError("trainer.loss has no term: energy, forces and stress all have weight 0; set at least one above 0")
+        raise ConfigError(f"trainer.loss has no term: {', '.join(TERMS)} all have weight 0; set at least one above 0")
     for split, graphs in splits.items():
         for graph in graphs:
             for term in wanted:
@@ -43,7 +44,7 @@ def loss_terms(config: LossConfig, output: Mapping[str, Tensor], graph: Graph) -
         graph: The batch with its labels.
 
     Returns:
-        Mean over structures (energy per atom), force components and stress components, each a scalar.
+        Mean over structures (energy per atom), or over all components of all atoms or structures (the others), each a scalar.
     """
     terms = {}
     for term in TERMS:

@@ -55,7 +55,8 @@ class Session:
     def _scheduler(self) -> LRScheduler | None:
         schedule = self.config.schedule
         if schedule.name == "plateau":
-            return ReduceLROnPlateau(self.optimizer, factor=schedule.factor, patience=schedule.patience, min_lr=schedule.min_lr)
+            settings = schedule.model_dump(include={"factor", "patience", "cooldown", "min_lr"})
+            return ReduceLROnPlateau(self.optimizer, **settings)
         if schedule.name == "cosine":
             return CosineAnnealingLR(self.optimizer, T_max=self.config.max_epochs, eta_min=schedule.min_lr)
         return None
@@ -65,11 +66,11 @@ class Session:
         """Of the next update."""
         return float(self.optimizer.param_groups[0]["lr"])
 
-    def end_epoch(self, monitored: float) -> bool:
+    def end_epoch(self, monitored: float, training_loss: float) -> bool:
         """Step the schedule and the tally; true if this epoch is the best so far."""
         self.epoch += 1
         if isinstance(self.scheduler, ReduceLROnPlateau):
-            self.scheduler.step(monitored)
+            self.scheduler.step(training_loss if self.config.schedule.follow == "training" else monitored)
         elif self.scheduler is not None:
             self.scheduler.step()
         if monitored < self.reference_value - self.config.early_stopping.min_delta:
