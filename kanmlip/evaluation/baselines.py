@@ -63,7 +63,8 @@ def _baselines(label: Label, batches: Mapping[str, Graph]) -> dict[str, Baseline
     if not has_scikit_learn():
         print("no polynomial baselines in this record: they need scikit-learn (pip install scikit-learn)", flush=True)
         return chosen
-    return chosen | {f"polynomial_{degree}": partial(polynomial, degree, batches, sites) for degree in POLYNOMIAL_DEGREES}
+    regressions = {degree: SitePolynomial(degree) for degree in POLYNOMIAL_DEGREES}
+    return chosen | {f"polynomial_{degree}": partial(polynomial, regressions[degree], batches, sites) for degree in regressions}
 
 
 def species_mean(label: Label, batches: Mapping[str, Graph]) -> dict[str, Tensor]:
@@ -83,9 +84,9 @@ def species_mean(label: Label, batches: Mapping[str, Graph]) -> dict[str, Tensor
     return {split: table[batch.atomic_numbers] for split, batch in batches.items()}
 
 
-def polynomial(degree: int, batches: Mapping[str, Graph], sites: Mapping[str, Sites]) -> dict[str, Tensor]:
-    """Predict Born charges of I-42d SiO2 by :class:`kanmlip.evaluation.polynomial.SitePolynomial`."""
-    train, regression = batches["train"], SitePolynomial(degree)
+def polynomial(regression: SitePolynomial, batches: Mapping[str, Graph], sites: Mapping[str, Sites]) -> dict[str, Tensor]:
+    """Fit a polynomial and predict Born charges of I-42d SiO2 by it."""
+    train = batches["train"]
     charges = train.labels["born_effective_charges"].double().numpy()
     regression.fit(sites["train"], train.atomic_numbers.numpy(), train.batch.numpy(), charges)
     return {

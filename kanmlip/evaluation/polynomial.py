@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,13 @@ class SitePolynomial:
             raise MissingDependencyError(
                 "the polynomial baseline needs scikit-learn, which is not installed; run: pip install scikit-learn"
             )
-        self.degree = degree
+        linear = importlib.import_module("sklearn.linear_model")
+        pipeline = importlib.import_module("sklearn.pipeline")
+        preprocessing = importlib.import_module("sklearn.preprocessing")
+        # Centred and scaled first: monomials of degree 7 in Å could not be told apart in double precision.
+        self.make: Callable[[], Any] = lambda: pipeline.make_pipeline(
+            preprocessing.StandardScaler(), preprocessing.PolynomialFeatures(degree), linear.LinearRegression()
+        )
         self.by_species: dict[int, Any] = {}
 
     def fit(self, sites: Sites, atomic_numbers: NDArray[np.int64], structure: NDArray[np.int64], tensors: Array) -> None:
@@ -50,7 +57,7 @@ class SitePolynomial:
         local = np.einsum("nij,njk,nlk->nil", sites.axes, tensors, sites.axes).reshape(-1, 9)
         for z in np.unique(atomic_numbers):
             chosen = atomic_numbers == z
-            self.by_species[int(z)] = self._regression().fit(sites.parameters[structure[chosen]], local[chosen])
+            self.by_species[int(z)] = self.make().fit(sites.parameters[structure[chosen]], local[chosen])
 
     def predict(self, sites: Sites, atomic_numbers: NDArray[np.int64], structure: NDArray[np.int64]) -> Array:
         """Tensors [N, 3, 3] in the axes of the cell."""
@@ -61,12 +68,3 @@ class SitePolynomial:
                 local[chosen] = regression.predict(sites.parameters[structure[chosen]])
         turned: Array = np.einsum("nji,njk,nkl->nil", sites.axes, local.reshape(-1, 3, 3), sites.axes)
         return turned
-
-    def _regression(self) -> Any:
-        linear = importlib.import_module("sklearn.linear_model")
-        pipeline = importlib.import_module("sklearn.pipeline")
-        preprocessing = importlib.import_module("sklearn.preprocessing")
-        # Centred and scaled first: monomials of degree 7 in Å could not be told apart in double precision.
-        return pipeline.make_pipeline(
-            preprocessing.StandardScaler(), preprocessing.PolynomialFeatures(self.degree), linear.LinearRegression()
-        )
