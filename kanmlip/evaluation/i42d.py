@@ -118,8 +118,13 @@ def _is_i42d(graph: Graph, bridges: _Bridges, twofold: Array, fourfold: Array, e
     volume = np.abs(np.linalg.det(graph.cell.double().numpy()))
     silicons = np.bincount(graph.batch.numpy()[graph.atomic_numbers.numpy() == SILICON], minlength=graph.num_structures)
     expected = parameters[:, 0] ** 2 * parameters[:, 1] / 4 * silicons
+    difference = bridges.vectors[:, 0] - bridges.vectors[:, 1]
+    alike = np.abs((twofold * twofold[np.unique(of, return_index=True)[1]][of]).sum(1))
     checks: tuple[Any, ...] = (
         same,
+        # Twofold axes of two oxygens are parallel or at right angles, and halve the angle at the oxygen.
+        (alike < TOLERANCE) | (alike > 1 - TOLERANCE),
+        np.abs((difference * twofold).sum(1)) < TOLERANCE * np.linalg.norm(difference, axis=1),
         np.abs((twofold * fourfold[of]).sum(1)) < TOLERANCE,
         np.abs(np.linalg.norm(fourfold, axis=1) - 1) < TOLERANCE,
         np.abs(volume - expected) <= TOLERANCE * volume,
