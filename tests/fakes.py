@@ -9,10 +9,10 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from torch import Tensor, nn
 
 from kanmlip.data.graph import Graph
-from kanmlip.models.potential import Potential
+from kanmlip.models.potential import EnergyPotential
 
 
-class PairPotential(Potential):
+class PairPotential(EnergyPotential):
     """E = Σ_edges f(r) (1 - r/r_c)³, f a network of one hidden layer."""
 
     def __init__(self, cutoff: float = 3.5, dtype: torch.dtype = torch.float64, seed: int = 0) -> None:

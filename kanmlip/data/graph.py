@@ -8,16 +8,32 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-INTEGER_FIELDS = ("atomic_numbers", "edge_index", "edge_cell_shift", "batch", "num_atoms", "num_edges", "frame")
+INTEGER_FIELDS = (
+    "atomic_numbers",
+    "edge_index",
+    "edge_cell_shift",
+    "batch",
+    "num_atoms",
+    "num_edges",
+    "frame",
+    "triplets",
+    "num_triplets",
+)
 FLOAT_FIELDS = ("positions", "cell")
+
+
+def _no_triplets() -> Tensor:
+    return torch.empty(2, 0, dtype=torch.int64)
 
 
 @dataclass(frozen=True)
 class Graph:
-    """A batch of S structures with N atoms and E directed edges in all.
+    """A batch of S structures with N atoms, E directed edges and, for models that ask for them, T triplets in all.
 
     The vector of edge e = (i, j) is ``positions[j] - positions[i] + edge_cell_shift[e] @ cell[batch[i]]``, with
-    ``i = edge_index[0, e]`` the centre and ``j = edge_index[1, e]`` its neighbour. Every pair appears in both directions.
+    ``i = edge_index[0, e]`` the centre and ``j = edge_index[1, e]`` its neighbour. Edges are ordered by structure and centre.
+    Where a radius alone decides, every pair appears in both directions; a list of the nearest so many neighbours has
+    edges without their reverse.
 
     Attributes:
         positions: [N, 3], Å.
@@ -31,6 +47,8 @@ class Graph:
         num_edges: [S], int64.
         frame: [S], int64, the frame's index in its source, for error messages and predictions.
         labels: ``energy`` [S] eV, ``forces`` [N, 3] eV/Å, ``stress`` [S, 3, 3] eV/Å³ (ASE's sign); absent ones are left out.
+        triplets: [2, T], int64, pairs of edges of which the first ends where the second starts; none unless a model asks for them.
+        num_triplets: [S], int64; zeros if not given.
     """
 
     positions: Tensor
@@ -44,6 +62,12 @@ class Graph:
     num_edges: Tensor
     frame: Tensor
     labels: Mapping[str, Tensor] = field(default_factory=dict)
+    triplets: Tensor = field(default_factory=_no_triplets)
+    num_triplets: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
+
+    def __post_init__(self) -> None:
+        if self.num_triplets.shape != self.num_atoms.shape:
+            object.__setattr__(self, "num_triplets", torch.zeros_like(self.num_atoms))
 
     @property
     def num_structures(self) -> int:
@@ -66,13 +90,13 @@ def batch_graphs(graphs: Sequence[Graph]) -> Graph:
     """
     atoms_before = torch.cumsum(torch.tensor([0] + [g.positions.shape[0] for g in graphs[:-1]]), 0).tolist()
     structures_before = torch.cumsum(torch.tensor([0] + [g.num_structures for g in graphs[:-1]]), 0).tolist()
-    joined = {
-        name: torch.cat([getattr(g, name) for g in graphs])
-        for name in ("positions", "atomic_numbers", "cell", "pbc", "edge_cell_shift", "num_atoms", "num_edges", "frame")
-    }
+    edges_before = torch.cumsum(torch.tensor([0] + [g.edge_index.shape[1] for g in graphs[:-1]]), 0).tolist()
+    names = ("positions", "atomic_numbers", "cell", "pbc", "edge_cell_shift", "num_atoms", "num_edges", "num_triplets", "frame")
+    joined = {name: torch.cat([getattr(g, name) for g in graphs]) for name in names}
     common = set.intersection(*(set(g.labels) for g in graphs))
     return Graph(
         edge_index=torch.cat([g.edge_index + n for g, n in zip(graphs, atoms_before, strict=True)], dim=1),
+        triplets=torch.cat([g.triplets + e for g, e in zip(graphs, edges_before, strict=True)], dim=1),
         batch=torch.cat([g.batch + s for g, s in zip(graphs, structures_before, strict=True)]),
         labels={name: torch.cat([g.labels[name] for g in graphs]) for name in sorted(common)},
         **joined,

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 
 from kanmlip.data.graph import Graph, batch_graphs
-from kanmlip.data.neighbours import build_graphs
 from kanmlip.data.root import cache_root, data_root
 from kanmlip.data.statistics import DataStats, check_species, compute_statistics
 from kanmlip.errors import ConfigError, DataError
@@ -107,7 +106,7 @@ def write_environment(run_dir: Path, config: RunConfig, splits: Splits, device: 
 
 
 def split_graphs(config: RunConfig, splits: Splits) -> dict[str, list[Graph]]:
-    """One graph a frame, float64 on the CPU.
+    """One graph a frame, as the model wants it, float64 on the CPU.
 
     Raises:
         DataError: If there is nothing to train on or to validate with.
@@ -115,8 +114,7 @@ def split_graphs(config: RunConfig, splits: Splits) -> dict[str, list[Graph]]:
     for name in ("train", "val"):
         if not getattr(splits, name):
             raise DataError(f"dataset={config.dataset.name} gives no {name} frames; set dataset.n_{name} or dataset.{name}")
-    cutoff, cache = config.model.cutoff, cache_root()
-    return {name: build_graphs(getattr(splits, name), cutoff, cache, splits.indices.get(name)) for name in SPLITS}
+    return {name: config.model.graphs(getattr(splits, name), cache_root(), splits.indices.get(name)) for name in SPLITS}
 
 
 def build(config: RunConfig, stats: DataStats, train_graphs: Sequence[Graph], dtype: torch.dtype) -> tuple[Potential, PlacementReport]:

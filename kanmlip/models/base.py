@@ -13,11 +13,14 @@ from kanmlip.errors import MissingDependencyError
 from kanmlip.schema import Schema
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
     from ase import Atoms
     from torch import nn
 
     from kanmlip.data.graph import Graph
+    from kanmlip.data.neighbours import Connectivity
     from kanmlip.data.statistics import DataStats
     from kanmlip.models.potential import Potential
     from kanmlip.placement.config import PlacementConfig
@@ -36,7 +39,7 @@ class ModelConfig(Schema, ABC):
         targets: Group of replaceable modules → globs of their paths inside ``Potential.upstream``.
         placements: Placement → groups it replaces; ``none`` is always there.
         requires: Import name of each needed package → what to install.
-        predicts: Labels the model can learn.
+        predicts: Labels the model can learn; of settings with a choice among them, those that are chosen.
     """
 
     targets: ClassVar[Mapping[str, tuple[str, ...]]]
@@ -64,15 +67,29 @@ class ModelConfig(Schema, ABC):
     def swap(self, module: nn.Module, group: str, placement: PlacementConfig) -> Swap:
         """Say how a KAN takes the place of ``module``, one of the modules that ``targets[group]`` matches."""
 
-    def collate(self, frames: Sequence[Atoms]) -> Graph:
-        """Turn structures into one batch with this model's neighbour list (float64, CPU)."""
-        from kanmlip.data.graph import batch_graphs
-        from kanmlip.data.neighbours import frame_to_graph
+    def connectivity(self) -> float | Connectivity:
+        """How this model connects the atoms of a structure: a radius in Å unless a model says otherwise."""
+        return self.cutoff
 
-        return batch_graphs([frame_to_graph(atoms, self.cutoff) for atoms in frames])
+    def graphs(self, frames: Sequence[Atoms], cache: Path | None = None, indices: Sequence[int] | None = None) -> list[Graph]:
+        """One graph a structure, as this model wants it; see :func:`kanmlip.data.neighbours.build_graphs`."""
+        from kanmlip.data.neighbours import build_graphs
+
+        return build_graphs(frames, self.connectivity(), cache, indices)
+
+    def collate(self, frames: Sequence[Atoms]) -> Graph:
+        """Turn structures into one batch with this model's edges and triplets (float64, CPU)."""
+        from kanmlip.data.graph import batch_graphs
+
+        return batch_graphs(self.graphs(frames))
 
     def forward(self, potential: Potential, batch: Graph, compute_stress: bool = True) -> dict[str, torch.Tensor]:
-        """Evaluate a built potential: ``energy`` [S] eV, ``forces`` [N, 3] eV/Å, ``stress`` [S, 3, 3] eV/Å³."""
+        """Evaluate a built potential.
+
+        Returns:
+            The labels that the model predicts: ``energy`` [S] eV, ``forces`` [N, 3] eV/Å, ``stress`` [S, 3, 3] eV/Å³, or tensors
+            under the names and in the units of :mod:`kanmlip.data.labels`.
+        """
         result: dict[str, torch.Tensor] = potential(batch, compute_stress=compute_stress)
         return result
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from kanmlip.data.graph import Graph
 from kanmlip.data.statistics import DataStats
-from kanmlip.models.potential import Potential
+from kanmlip.models.potential import EnergyPotential
 
 
 @contextmanager
@@ -25,7 +25,7 @@ def default_dtype(dtype: torch.dtype) -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
-class MACEPotential(Potential):
+class MACEPotential(EnergyPotential):
     """Energies of a ``ScaleShiftMACE``.
 
     Interatomic vectors, and the sum of reference energies, are float64: -10,000 eV of carbon leave float32 no room for meV.
@@ -70,7 +70,7 @@ class MACEPotential(Potential):
         }
 
     def energy(self, graph: Graph, positions: Tensor, cell: Tensor) -> Tensor:
-        """See :meth:`Potential.energy`; the interaction energy is MACE's, the reference energies are added here in float64."""
+        """See :meth:`EnergyPotential.energy`; the interaction energy is MACE's, the reference energies are added here in float64."""
         output = self.upstream(self.inputs(graph, positions, cell), compute_force=False)
         interaction: Tensor = output["interaction_energy"].to(positions.dtype)
         reference = self.reference_energies[graph.atomic_numbers].to(positions.dtype)

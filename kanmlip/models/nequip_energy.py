@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from kanmlip.data.graph import Graph
 from kanmlip.data.statistics import DataStats
-from kanmlip.models.potential import Potential
+from kanmlip.models.potential import EnergyPotential
 
 
 @contextmanager
@@ -63,8 +63,8 @@ def build_upstream(
         )
 
 
-class NequIPPotential(Potential):
-    """Energies of a ``nequip.nn.GraphModel``; its own force module is passed over in favour of ``Potential.forward``."""
+class NequIPPotential(EnergyPotential):
+    """Energies of a ``nequip.nn.GraphModel``; its own force module is passed over in favour of ``EnergyPotential.forward``."""
 
     type_of_species: Tensor
 
@@ -88,7 +88,7 @@ class NequIPPotential(Potential):
         }
 
     def energy(self, graph: Graph, positions: Tensor, cell: Tensor) -> Tensor:
-        """See :meth:`Potential.energy`; calls the energy model under nequip's ``ForceStressOutput``."""
+        """See :meth:`EnergyPotential.energy`; calls the energy model under nequip's ``ForceStressOutput``."""
         energy_model = self.upstream.get_submodule("model.func")
         total: Tensor = energy_model(self.inputs(graph, positions, cell))["total_energy"]
         return total.view(-1)

@@ -1,4 +1,4 @@
-"""A potential: an upstream energy model, differentiated here in one way for all models."""
+"""A potential: a model that maps a batch of structures to the labels it predicts, and how energies become forces and stress."""
 
 from __future__ import annotations
 
@@ -11,11 +11,7 @@ from kanmlip.data.graph import Graph
 
 
 class Potential(nn.Module, ABC):
-    """Energy, forces and stress from an upstream model that knows only energies.
-
-    Forces are -dE/dr. Stress is dE/dε / V of a symmetric homogeneous strain ε of positions and cell (Knuth et al.,
-    Comput. Phys. Commun. 190, 33 (2015)), which is ASE's sign. Both come from one backward pass; in training mode that
-    pass is itself differentiable. Geometry and total energies are float64 whatever the network's precision.
+    """What the trainer, the evaluation and the placements know of a model.
 
     Attributes:
         upstream: The model as its own package built it, with or without swapped modules; placements name paths in it.
@@ -26,6 +22,23 @@ class Potential(nn.Module, ABC):
     def __init__(self, upstream: nn.Module) -> None:
         super().__init__()
         self.upstream = upstream
+
+    @abstractmethod
+    def forward(self, graph: Graph, compute_stress: bool = False) -> dict[str, Tensor]:
+        """Predict every label of the model for a batch, by name; without effect on models that have no stress: ``compute_stress``."""
+
+    @abstractmethod
+    def run_upstream(self, graph: Graph) -> None:
+        """Call ``upstream`` once on a batch, without derivatives: for those who watch its modules at work."""
+
+
+class EnergyPotential(Potential):
+    """Energy, forces and stress from an upstream model that knows only energies.
+
+    Forces are -dE/dr. Stress is dE/dε / V of a symmetric homogeneous strain ε of positions and cell (Knuth et al.,
+    Comput. Phys. Commun. 190, 33 (2015)), which is ASE's sign. Both come from one backward pass; in training mode that
+    pass is itself differentiable. Geometry and total energies are float64 whatever the network's precision.
+    """
 
     @abstractmethod
     def energy(self, graph: Graph, positions: Tensor, cell: Tensor) -> Tensor:
@@ -39,6 +52,11 @@ class Potential(nn.Module, ABC):
         Returns:
             [S], eV.
         """
+
+    def run_upstream(self, graph: Graph) -> None:
+        """See :meth:`Potential.run_upstream`."""
+        with torch.no_grad():
+            self.energy(graph, graph.positions, graph.cell)
 
     def forward(self, graph: Graph, compute_stress: bool = False) -> dict[str, Tensor]:
         """Evaluate a batch.

@@ -143,8 +143,7 @@ def record_calls(potential: Potential, paths: Iterable[str], batch: Graph) -> li
 
     handles = [recorder(path) for path in paths]
     try:
-        with torch.no_grad():
-            potential.energy(batch, batch.positions, batch.cell)
+        potential.run_upstream(batch)
     finally:
         for handle in handles:
             handle.remove()

@@ -25,7 +25,7 @@ from kanmlip.data.graph import Graph
 from kanmlip.data.statistics import DataStats
 from kanmlip.errors import DataError, DivergenceError
 from kanmlip.models.base import ModelConfig
-from kanmlip.models.potential import Potential
+from kanmlip.models.potential import EnergyPotential, Potential
 from kanmlip.placement.config import PlacementConfig
 from kanmlip.placement.head import ScalarKAN, Swap
 
@@ -41,7 +41,7 @@ class PairModel(nn.Module):
         self.readout = nn.Sequential(nn.Linear(WIDTHS[0], WIDTHS[1]), nn.SiLU(), nn.Linear(WIDTHS[1], WIDTHS[2]))
 
 
-class PairPotential(Potential):
+class PairPotential(EnergyPotential):
     """Sum of a function of the distances."""
 
     def energy(self, graph: Graph, positions: Tensor, cell: Tensor) -> Tensor:
