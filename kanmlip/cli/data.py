@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 MOST_PROBLEMS = 20
+ALWAYS_NAMED = ("energy", "forces", "stress")  # also where a file has none of them
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -38,6 +39,8 @@ def parser() -> argparse.ArgumentParser:
     check.add_argument("--forces-key", default="forces")
     check.add_argument("--stress-key", default="stress")
     check.add_argument("--virial-key", default=None)
+    check.add_argument("--born-key", default="born_effective_charges")
+    check.add_argument("--dielectric-key", default="dielectric_tensor")
     check.add_argument("--max-force", type=float, default=150.0, help="eV/Å (default %(default)s)")
     check.set_defaults(run=check_files)
     return top
@@ -47,7 +50,7 @@ def list_datasets(options: argparse.Namespace) -> int:
     """A line a dataset."""
     from kanmlip.data.catalogue import catalogue, whole_dataset
     from kanmlip.data.root import data_root
-    from kanmlip.errors import DataError
+    from kanmlip.errors import KanmlipError
     from kanmlip.experiment import conf_dir
 
     root = data_root()
@@ -55,15 +58,15 @@ def list_datasets(options: argparse.Namespace) -> int:
     for name in catalogue(conf_dir()):
         dataset = whole_dataset(conf_dir(), name)
         if dataset is None:
-            print(f"  {name:<10} your own files: dataset.train=PATH; energy, and forces and stress where they have them")
+            print(f"  {name:<16} your own files: dataset.train=PATH; energy, forces and stress, or tensors: what they have")
             continue
         try:
             dataset.check(root)
             state = "ready"
-        except DataError:
+        except KanmlipError:
             state = f"not usable (kanmlip-data info {name})"
         about = f"{', '.join(sorted(dataset.provides))}; {getattr(dataset, 'licence', 'made here, free of licences')}"
-        print(f"  {name:<10} {state}; {about}{' (stand-in)' if getattr(dataset, 'stand_in', False) else ''}")
+        print(f"  {name:<16} {state}; {about}{' (stand-in)' if getattr(dataset, 'stand_in', False) else ''}")
     return 0
 
 
@@ -114,13 +117,15 @@ def check_files(options: argparse.Namespace) -> int:
     for path in options.paths:
         if not path.is_file():
             raise DataError(f"PATH={path}: there is no such file")
-    keys = LabelKeys(energy=options.energy_key, forces=options.forces_key, stress=options.stress_key, virial=options.virial_key)
+    keys = LabelKeys(**{name: getattr(options, f"{name}_key") for name in LabelKeys.model_fields})
     reports = {path: inspect(path, keys, options.max_force) for path in options.paths}
     for path, report in reports.items():
         low, high = report.atoms
         print(f"{path}: {report.frames} frames of {low} to {high} atoms, {' '.join(report.species)}")
         print(f"keys in the first frame: {', '.join(report.keys) or '(none)'}")
         for name, count in report.labels.items():
+            if not count and name not in ALWAYS_NAMED:
+                continue
             print(f"{name}: in {count} of {report.frames} frames")
         for line in report.lines:
             print(line)

@@ -11,7 +11,7 @@ from pathlib import Path
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit code, 2 for wrong input or where there is nothing to make tables of."""
     parser = argparse.ArgumentParser(
-        prog="kanmlip-tables", description="Turn run records into Tables 2, 3, 5, 6, 7 and 8 of the paper, as Markdown, CSV and LaTeX."
+        prog="kanmlip-tables", description="Turn run records into Tables 2, 3 and 5 to 9 of the paper, as Markdown, CSV and LaTeX."
     )
     parser.add_argument("--results", type=Path, default=Path(os.environ.get("KANMLIP_RESULTS") or "results"), help="results root")
     parser.add_argument("--budget", default="all", help="smoke, small, gpu, paper or all (default)")

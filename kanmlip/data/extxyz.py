@@ -13,10 +13,10 @@ from ase import Atoms
 
 from kanmlip.data.base import DatasetConfig, Splits
 from kanmlip.data.checksum import file_sha256
-from kanmlip.data.labels import LABELS, LabelKeys, extract, require_key, tensors_in
+from kanmlip.data.labels import LABELS, LabelKeys, available, extract, require_key, tensors_in
 from kanmlip.data.selection import load_selected
 from kanmlip.data.xyz_file import iterate_frames, parse_frame, read_frames
-from kanmlip.errors import DataError
+from kanmlip.errors import DataError, describe_choice
 
 DEFAULT_KEYS = LabelKeys()
 ALL_LABELS = frozenset(LABELS)
@@ -90,8 +90,11 @@ class ExtXYZ(DatasetConfig):
             chosen = getattr(self, f"{name}_key")
             if chosen is not None and chosen != default:
                 require_key(first, chosen, name, f"dataset.{name}_key", self.train)
-        if not tensors_in(_labels_of_first_frame(path, path.stat().st_mtime_ns, self.keys)):
-            require_key(first, self.energy_key, "energy", "dataset.energy_key", self.train)
+        if not tensors_in(extract(first, self.keys)) and self.energy_key not in available(first):
+            raise DataError(
+                f"{self.train} has no energy under that key: {describe_choice('dataset.energy_key', self.energy_key, available(first))} "
+                f"If it has tensors instead, name them: dataset.born_key or dataset.dielectric_key"
+            )
 
     def fingerprint(self, root: Path) -> str:
         """See :meth:`DatasetConfig.fingerprint`: the bytes of the files, and the shares."""
@@ -141,7 +144,8 @@ class ExtXYZ(DatasetConfig):
 @lru_cache(maxsize=8)
 def _labels_of_first_frame(path: Path, modified_ns: int, keys: LabelKeys) -> frozenset[str]:
     first = parse_frame(next(iterate_frames(path), "") or _no_frames(path), path, 0)
-    return frozenset(extract(first, keys)) or frozenset({"energy"})
+    # A file without any is for check() to refuse, which can say what is there; until then it is not known to lack something.
+    return frozenset(extract(first, keys)) or ALL_LABELS
 
 
 def _no_frames(path: Path) -> str:

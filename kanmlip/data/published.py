@@ -53,6 +53,11 @@ class PublishedDataset(DatasetConfig):
         """See :attr:`DatasetConfig.provides`."""
         return frozenset({"energy", "forces", "stress"})
 
+    @property
+    def keys(self) -> LabelKeys:
+        """Names of the labels in the files."""
+        return LabelKeys()
+
     def paths(self, root: Path) -> dict[str, Path]:
         """Split → file.
 
@@ -121,7 +126,7 @@ class PublishedDataset(DatasetConfig):
             drawn = self.draw(available[split], total, split)
             path, texts = frames[split]
             labels = sorted(self.provides)
-            chosen[split], indices[split] = load_selected(path, texts, drawn, LabelKeys(), labels, self.max_force, self.on_bad_frame)
+            chosen[split], indices[split] = load_selected(path, texts, drawn, self.keys, labels, self.max_force, self.on_bad_frame)
             if drawn:
                 counts.append(f"{len(indices[split])} of {len(available[split])} {split}")
         subset = f"{', '.join(counts)} frames (drawn with seed {self.subset_seed})"

@@ -20,8 +20,10 @@ class DataStats:
 
     Attributes:
         atomic_numbers: Species present, ascending.
-        reference_energies: E0 of each species in eV (least squares of total energy on composition, minimum norm).
-        force_rms: Root mean square of the force components in eV/Å (of the energies per atom about E0 where a set has no forces).
+        reference_energies: E0 of each species in eV (least squares of total energy on composition, minimum norm); 0 for a set
+            without energies.
+        force_rms: Root mean square of the force components in eV/Å (of the energies per atom about E0 where a set has no forces; 1
+            for a set with neither).
         avg_num_neighbors: Mean number of edges per atom within ``cutoff``.
         cutoff: Å.
     """
@@ -37,18 +39,22 @@ def compute_statistics(graphs: Sequence[Graph], cutoff: float) -> DataStats:
     """Statistics of a training set; give it nothing else, or validation data leak into the model.
 
     Args:
-        graphs: Training structures with energies, one a graph.
+        graphs: Training structures, one a graph; all with an energy, or none.
         cutoff: Å, of their neighbour lists.
 
     Raises:
-        DataError: If a structure has no energy.
+        DataError: If some structures have an energy and others have not.
     """
     numbers = [graph.atomic_numbers.numpy() for graph in graphs]
     species = np.unique(np.concatenate(numbers))
     composition = np.array([[(z == s).sum() for s in species] for z in numbers], dtype=np.float64)
-    if any("energy" not in graph.labels for graph in graphs):
-        raise DataError("a training structure has no energy, which reference energies are made from; every frame needs one")
-    energies = np.array([float(graph.labels["energy"][0]) for graph in graphs])
+    labelled = sum("energy" in graph.labels for graph in graphs)
+    if labelled not in (0, len(graphs)):
+        raise DataError(
+            f"{len(graphs) - labelled} of {len(graphs)} training structures have no energy, which reference energies are made from; "
+            f"every frame needs one, or none"
+        )
+    energies = np.array([float(graph.labels["energy"][0]) if labelled else 0.0 for graph in graphs])
     # Minimum norm: with a single composition, as in HfO2, only a sum of reference energies is fixed.
     reference = np.linalg.lstsq(composition, energies, rcond=None)[0]
     if all("forces" in graph.labels for graph in graphs):

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from kanmlip.data.graph import Graph
+from kanmlip.data.labels import tensors_in
 from kanmlip.evaluation.metrics import PotentialMetrics
 from kanmlip.training.order import batches
 
@@ -20,9 +21,11 @@ class Evaluation:
     """Metrics of a set and, if asked for, every prediction.
 
     Attributes:
-        metrics: Keys of :data:`kanmlip.evaluation.metrics.METRICS` for the labels that the set has.
+        metrics: Keys of :data:`kanmlip.evaluation.metrics.METRICS` and of :class:`kanmlip.evaluation.tensor_metrics.TensorMetrics`
+            for the labels that the set has and the potential predicts.
         predictions: ``energy_true``/``energy_pred`` [S] eV, ``forces_…`` [N, 3] eV/Å, ``stress_…`` [S, 3, 3] eV/Å³,
-            ``num_atoms`` [S], ``frame`` [S].
+            ``born_effective_charges_…`` [N, 3, 3] e, ``dielectric_tensor_…`` [S, 3, 3]; ``num_atoms`` [S], ``frame`` [S]; with
+            tensors also ``atomic_numbers`` [N].
     """
 
     metrics: dict[str, float]
@@ -49,7 +52,7 @@ def evaluate(
     """
     device = torch.device(device)
     labels = set.intersection(*(set(graph.labels) for graph in graphs))
-    metrics = PotentialMetrics(labels, device)
+    metrics: PotentialMetrics | None = None
     collected: dict[str, list[NDArray[np.generic]]] = {}
     was_training = potential.training
     potential.to(device).eval()
@@ -57,13 +60,17 @@ def evaluate(
         for graph in batches(graphs, batch_size, device):
             output = potential(graph, compute_stress="stress" in labels)
             output = {name: value.detach() for name, value in output.items()}
+            compared = labels & set(output)
+            metrics = metrics or PotentialMetrics(compared, device)
             metrics.update(output, graph)
             if with_predictions:
-                for name in sorted(labels & set(output)):
+                for name in sorted(compared):
                     collected.setdefault(f"{name}_true", []).append(graph.labels[name].cpu().numpy())
                     collected.setdefault(f"{name}_pred", []).append(output[name].cpu().numpy())
                 collected.setdefault("num_atoms", []).append(graph.num_atoms.cpu().numpy())
                 collected.setdefault("frame", []).append(graph.frame.cpu().numpy())
+                if tensors_in(compared):
+                    collected.setdefault("atomic_numbers", []).append(graph.atomic_numbers.cpu().numpy())
     finally:
         potential.train(was_training)
-    return Evaluation(metrics.compute(), {name: np.concatenate(parts) for name, parts in collected.items()})
+    return Evaluation(metrics.compute() if metrics else {}, {name: np.concatenate(parts) for name, parts in collected.items()})

@@ -1,4 +1,4 @@
-"""Errors of energies, forces and stress, under keys that carry their unit."""
+"""Errors of every label that a potential predicts, under keys that carry their unit."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from torch import Tensor
 from torchmetrics import MeanAbsoluteError, MeanSquaredError, Metric
 
 from kanmlip.data.graph import Graph
+from kanmlip.data.labels import tensors_in
+from kanmlip.evaluation.tensor_metrics import TensorMetrics
 
+# Of energies and what follows from them; those of other tensors are kanmlip.evaluation.tensor_metrics.
 # Metric key → (label, kind of metric, factor from eV, Å to the key's unit).
 METRICS: dict[str, tuple[str, str, float]] = {
     "energy_mae_eV_per_atom": ("energy_per_atom", "mae", 1.0),
@@ -28,7 +31,7 @@ class PotentialMetrics:
     """All metrics of one pass over a set, exact over batches of any size (torchmetrics accumulate sums and counts).
 
     Args:
-        labels: Labels that the set has: ``energy``, ``forces``, ``stress``.
+        labels: Labels that the set has and the potential predicts.
         device: Where predictions live.
     """
 
@@ -38,6 +41,7 @@ class PotentialMetrics:
             if label.split("_")[0] in labels:
                 metric: Metric = MeanAbsoluteError() if kind == "mae" else MeanSquaredError(squared=False)
                 self.metrics[key] = metric.set_dtype(torch.float64).to(device)
+        self.tensors = [TensorMetrics(label, device) for label in tensors_in(labels)]
 
     def update(self, output: Mapping[str, Tensor], graph: Graph) -> None:
         """Take in one batch."""
@@ -49,7 +53,12 @@ class PotentialMetrics:
         for key, metric in self.metrics.items():
             prediction, label = pairs[METRICS[key][0]]
             metric.update(prediction.double().reshape(-1).contiguous(), label.double().reshape(-1).contiguous())
+        for tensor in self.tensors:
+            tensor.update(*pairs[tensor.label.name], graph.atomic_numbers)
 
     def compute(self) -> dict[str, float]:
         """Metric key → value, over everything taken in."""
-        return {key: METRICS[key][2] * float(metric.compute()) for key, metric in self.metrics.items()}
+        values = {key: METRICS[key][2] * float(metric.compute()) for key, metric in self.metrics.items()}
+        for tensor in self.tensors:
+            values |= tensor.compute()
+        return values

@@ -16,6 +16,7 @@ from kanmlip.data.root import cache_root, data_root
 from kanmlip.data.statistics import DataStats, check_species, compute_statistics
 from kanmlip.errors import ConfigError, DataError
 from kanmlip.evaluation import evaluate
+from kanmlip.evaluation.baselines import baseline_metrics
 from kanmlip.experiment.atomic import read_json, write_json, write_npz
 from kanmlip.experiment.config import RunConfig
 from kanmlip.experiment.environment import describe
@@ -151,8 +152,8 @@ def train(run_dir: Path, config: RunConfig, potential: Potential, graphs: Mappin
 def assess(
     config: RunConfig, potential: Potential, graphs: Mapping[str, list[Graph]], device: str, dtype: torch.dtype
 ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-    """Metrics and predictions of every split that has frames, keys prefixed by the split's name."""
-    metrics: dict[str, float] = {}
+    """Metrics and predictions of every split that has frames, keys prefixed by the split's name; and what baselines score there."""
+    metrics = baseline_metrics(graphs, config.model.predicts)
     predictions: dict[str, np.ndarray] = {}
     for name in SPLITS:
         if graphs[name]:

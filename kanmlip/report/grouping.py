@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,7 +40,7 @@ class Selection:
     unfinished: tuple[Unfinished, ...]
 
 
-def select(evidence: Evidence, match: Match, dataset: str, budget: str) -> Selection:
+def select(evidence: Evidence, match: Match, dataset: str, budget: str, where: Mapping[str, Any] | None = None) -> Selection:
     """Find the runs of a row; of several groups take the one with most seeds, and of equals the one finished last.
 
     Args:
@@ -48,8 +48,11 @@ def select(evidence: Evidence, match: Match, dataset: str, budget: str) -> Selec
         match: Model, placement and basis; the seed is not looked at.
         dataset: The table's dataset.
         budget: The table's budget.
+        where: Dotted key → value that a record's settings must have. Unfinished runs are not asked.
     """
     fitting = [record for record in evidence.records if _fits(record.labels, match, dataset, budget)]
+    if where:
+        fitting = [record for record in fitting if all(flatten(record.config).get(key) == value for key, value in where.items())]
     groups = sorted(group_by_settings(fitting), key=lambda group: (len(group.by_seed), group.latest, group.key), reverse=True)
     unfinished = tuple(run for run in evidence.unfinished if _fits(run.labels, match, dataset, budget))
     return Selection(groups[0] if groups else None, tuple(groups[1:]), unfinished)

@@ -107,7 +107,7 @@ def _marks(rows: tuple[Row, ...]) -> tuple[tuple[str, ...], ...]:
 def _seeds(row: Row) -> str:
     if row.kind == "seed":
         return str(row.seed)
-    if row.kind == "literature":
+    if row.kind in {"literature", "simple"}:
         return NOTHING
     return f"n={len(row.records)}" if row.kind == "average" else f"mean, n={len(row.records)}"
 

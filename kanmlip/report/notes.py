@@ -9,10 +9,12 @@ from typing import Any
 
 from kanmlip.report.grouping import Group, describe_status, differing_keys
 from kanmlip.report.records import Record
-from kanmlip.report.table import Note, Row
+from kanmlip.report.table import Note, Row, simple_metric
 
 # Sections of the science config that the rows of one table should share; placement and basis are what rows vary.
 SHARED_SECTIONS = ("model", "dataset", "trainer", "budget")
+# Relative difference that rounding on another machine may make in a least-squares fit.
+SAME = 1e-4
 SOFTWARE = ("python", "torch", "nequip", "nequip-allegro", "allegro", "mace-torch", "mace", "e3nn", "lightning", "numpy", "kanmlip")
 
 
@@ -70,6 +72,8 @@ def write_notes(rows: Sequence[Row], general: Sequence[str]) -> tuple[Note, ...]
     for row in rows:
         if row.averages:
             _note_runs_set_aside(book, row)
+        elif row.simple is not None:
+            _note_disagreement(book, row, row.simple, rows)
     for text in general:
         book.add(text)
     return tuple(book.notes)
@@ -145,6 +149,24 @@ def _note_runs_set_aside(book: Notebook, row: Row) -> None:
     if row.records and row.selection.unfinished:
         runs = "; ".join(f"`{run.run_id}` ({describe_status(run.status)})" for run in row.selection.unfinished)
         book.add(f"{_row_names([row])}: not in the mean, because not finished: {runs}.", [row])
+
+
+def _note_disagreement(book: Notebook, row: Row, name: str, rows: Sequence[Row]) -> None:
+    """Warn where runs of one table recorded different errors of the same prediction: they cannot have had the same data."""
+    records = {record.run_id: record for other in rows for record in other.records}
+    for cell in row.cells:
+        if cell.column.kind == "duration":
+            continue
+        values = [value for record in records.values() if (value := record.value(simple_metric(name, cell.column.metric))) is not None]
+        if values and max(values) - min(values) > SAME * max(values):
+            source = row.records[0].run_id
+            book.add(
+                f"{_row_names([row])}: its runs do not agree on {cell.column.heading} ({min(values):.5g} to {max(values):.5g}), so that "
+                f"they had different data; printed is that of `{source}`.",
+                [row],
+                warning=True,
+            )
+            return
 
 
 def _group_difference(chosen: Group | None, other: Group) -> str:

@@ -61,17 +61,20 @@ class Match(Schema):
 
 
 class PrintedRow(Schema):
-    """One row as the paper prints it: either runs (``match``) or a constant from the literature (``literature`` names its source)."""
+    """One row: runs (``match``), a constant from the literature (``literature`` names its source), or what the runs of the other
+    rows recorded of a prediction that needs no network (``baseline``, a name of :func:`kanmlip.evaluation.baselines.baseline_metrics`).
+    """
 
     label: str
     match: Match | None = None
     literature: str | None = None
+    baseline: str | None = None
     printed: dict[str, str] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        if (self.match is None) == (self.literature is None):
-            raise ValueError(f"row '{self.label}' needs exactly one of match and literature")
+        if sum(source is not None for source in (self.match, self.literature, self.baseline)) != 1:
+            raise ValueError(f"row '{self.label}' needs exactly one of match, literature and baseline")
         return self
 
 
@@ -89,17 +92,21 @@ class Family:
 
 
 class TableSpec(Schema):
-    """One table: its dataset, its columns (the name of a set), its rows and what a reader must know."""
+    """One table: its dataset, its columns (the name of a set), its rows and what a reader must know.
+
+    ``where`` are settings, by dotted key, that its runs must have besides, such as one of a dataset's splits.
+    """
 
     title: str
     dataset: str
+    where: dict[str, str | int | float | bool | None] = Field(default_factory=dict)
     columns: str
     rows: tuple[PrintedRow, ...] = Field(min_length=1)
     notes: tuple[str, ...] = ()
     by_default: bool = True
 
     def sections(self) -> Iterator[Family | PrintedRow]:
-        """Families of runs and literature rows, in printed order."""
+        """Families of runs, literature rows and baselines, in printed order."""
         families: dict[Match, Family] = {}
         order: list[Family | PrintedRow] = []
         for row in self.rows:

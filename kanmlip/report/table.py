@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from kanmlip.report.grouping import Selection, reason_missing, select
 from kanmlip.report.paired import Difference, Ratio, Spread, paired_difference, paired_ratio, spread
 from kanmlip.report.records import Evidence, Record
-from kanmlip.report.study import Column, Family, Match, PrintedRow, Study, TableSpec
+from kanmlip.report.study import Column, Family, Match, Study, TableSpec
 
 
 @dataclass(frozen=True)
@@ -48,19 +48,21 @@ class Cell:
 class Row:
     """One line of a table; ``marks`` are the letters of the notes that concern it.
 
-    ``kind`` is ``average`` (one row for all seeds), ``seed`` (one run), ``summary`` (mean of the ``seed`` rows above it), or
-    ``literature``.
+    ``kind`` is ``average`` (one row for all seeds), ``seed`` (one run), ``summary`` (mean of the ``seed`` rows above it),
+    ``literature``, or ``simple`` (a prediction without a network; its record is the run that measured it, ``simple`` its name).
+    ``baseline`` is the MLP row that a KAN's is compared with.
     """
 
     number: int
     label: str
-    kind: Literal["average", "seed", "summary", "literature"]
+    kind: Literal["average", "seed", "summary", "literature", "simple"]
     match: Match | None
     selection: Selection | None
     records: tuple[Record, ...]
     cells: tuple[Cell, ...]
     baseline: Row | None = None
     marks: list[str] = field(default_factory=list)
+    simple: str | None = None
 
     @property
     def averages(self) -> bool:
@@ -143,20 +145,46 @@ def build_rows(study: Study, key: str, evidence: Evidence, budget: str) -> tuple
         budget: The one budget whose records count.
     """
     spec, columns = study.tables[key], study.columns(key)
+    families = {
+        section.match: _family_rows(
+            section, select(evidence, section.match, spec.dataset, budget, spec.where), columns, evidence.runs_known
+        )
+        for section in spec.sections()
+        if isinstance(section, Family)
+    }
+    used = {record.run_id: record for members in families.values() for row in members for record in row.records}
     rows: list[Row] = []
     for section in spec.sections():
-        if isinstance(section, PrintedRow):
+        if isinstance(section, Family):
+            rows.extend(families[section.match])
+        elif section.baseline is not None:
+            rows.append(_simple_row(section.label, section.baseline, columns, list(used.values())))
+        else:
             cells = tuple(Cell(column, {}, None, _printed(column, {None: section.printed})) for column in columns)
             rows.append(Row(0, section.label, "literature", None, None, (), cells))
-        else:
-            rows.extend(_family_rows(section, select(evidence, section.match, spec.dataset, budget), columns, evidence.runs_known))
     for number, row in enumerate(rows, start=1):
         row.number = number
         row.baseline = _find_baseline(row, rows)
     return tuple(rows)
 
 
-def _family_rows(family: Family, selection: Selection, columns: tuple[Column, ...], runs_known: bool) -> list[Row]:
+def simple_metric(name: str, metric: str) -> str:
+    """Where a record keeps what a prediction without a network scores on a metric of models."""
+    return f"baseline/{name}/{metric}"
+
+
+def _simple_row(label: str, name: str, columns: Sequence[Column], used: Sequence[Record]) -> Row:
+    """The first run that recorded this prediction stands for all: on the same data they must agree (notes say where they do not)."""
+    source = next((record for record in used if any(key.startswith(simple_metric(name, "")) for key in record.metrics)), None)
+    cells = []
+    for column in columns:
+        value = source.value(simple_metric(name, column.metric)) if source else None
+        values = {source.labels.seed: value * column.scale} if source and value is not None else {}
+        cells.append(Cell(column, values, None if source else "not recorded", {}))
+    return Row(0, label, "simple", None, None, (source,) if source else (), tuple(cells), simple=name)
+
+
+def _family_rows(family: Family, selection: Selection, columns: Sequence[Column], runs_known: bool) -> list[Row]:
     found = selection.chosen.by_seed if selection.chosen else {}
 
     def make(kind: Literal["average", "seed", "summary"], seed: int | None) -> Row:

@@ -81,9 +81,10 @@ def test_loss_that_the_data_cannot_serve(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(FakeDataset, "provides", property(lambda self: frozenset({"energy"})))
     with pytest.raises(ConfigError, match=r"loss\.forces=1 needs forces, but dataset=fake provides energy; set trainer\.loss\.forces=0"):
         plan(*FAKE)
-    with pytest.raises(ConfigError, match=r"trainer\.monitor=val/force_mae_eV_per_A is not known; choose from: val/energy_mae"):
-        plan(*FAKE, "trainer.loss.forces=0")
-    assert plan(*FAKE, "trainer.loss.forces=0", "trainer.monitor=val/energy_mae_eV_per_atom").jobs
+    with pytest.raises(ConfigError, match=r"trainer\.monitor=val/force_mae_eV_per_A is not known; choose from: auto, val/energy_mae"):
+        plan(*FAKE, "trainer.loss.forces=0", "trainer.monitor=val/force_mae_eV_per_A")
+    (job,) = plan(*FAKE, "trainer.loss.forces=0").jobs or []
+    assert job.config.trainer.monitor == "val/energy_mae_eV_per_atom"
     with pytest.raises(ConfigError, match="leaves nothing to learn"):
         plan(*FAKE, "trainer.loss.forces=0", "trainer.loss.energy=0")
 

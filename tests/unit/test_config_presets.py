@@ -37,6 +37,7 @@ TABLES = {
     "table5": ("allegro", "hfo2", {"none": ("none", None), **{p: (p, "gaussian") for p in ("besides_output", "output", "all")}}),
     "table6": ("nequip", "ag", {"none": ("none", None), "gaussian": ("output", "gaussian"), "bspline": ("output", "bspline")}),
     "table7": ("mace", "carbon", {"none": ("none", None), "output": ("output", "bspline")}),
+    "table9": ("etgnn", "sio2_bec", {"none": ("none", None), **{f"output_{b}": ("output", b) for b in ("gaussian", "bspline")}}),
 }
 
 
