@@ -27,8 +27,8 @@ class SpeciesTensors(Potential):
         self.upstream.weight = nn.Parameter(torch.zeros(1, dtype=dtype))
         self.upstream.dielectric = nn.Parameter(torch.zeros(3, 3, dtype=dtype))
 
-    def energy(self, graph: Graph, positions: Tensor, cell: Tensor) -> Tensor:
-        return torch.zeros(graph.num_structures, dtype=torch.float64)
+    def run_upstream(self, graph: Graph) -> None:
+        """There is no module to call."""
 
     def forward(self, graph: Graph, compute_stress: bool = False) -> dict[str, Tensor]:
         i, j = graph.edge_index
