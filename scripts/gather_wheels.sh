@@ -5,7 +5,7 @@
 #   python3 -m pip install --no-index --no-deps --target /tmp/site FOLDER/*.whl && export PYTHONPATH=/tmp/site:.    there
 #
 # torch, triton, numpy, scipy and matplotlib are expected there already; their wheels are too large to carry.
-# wandb (20 MB) is left out: use logger=csv there.
+# wandb (20 MB) is left out: use logger=csv there. So is scikit-learn: without it records lack the polynomial baselines of Table 9.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 folder="${1:-.whl}"
