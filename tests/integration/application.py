@@ -67,9 +67,9 @@ def records() -> dict[str, dict[str, Any]]:
     return {path.stem: json.loads(path.read_text()) for path in sorted(results().glob("records/*.json"))}
 
 
-def train_preset(presets: tuple[str, ...], seeds: str, folder: Path) -> list[dict[str, Any]]:
-    """Run presets on the toy set at the smoke budget in one sweep; the records it made."""
-    arguments = ("-m", f"experiment={','.join(presets)}", f"seed={seeds}", "budget=smoke", "dataset=toy")
+def train_preset(presets: tuple[str, ...], seeds: str, folder: Path, dataset: str = "toy") -> list[dict[str, Any]]:
+    """Run presets on a set that is made on first use, at the smoke budget, in one sweep; the records it made."""
+    arguments = ("-m", f"experiment={','.join(presets)}", f"seed={seeds}", "budget=smoke", f"dataset={dataset}")
     call = [sys.executable, "-m", "kanmlip.cli.train", *arguments]
     done = subprocess.run(call, cwd=folder, env=environment(), capture_output=True, text=True, timeout=500, check=False)
     if done.returncode != 0:
