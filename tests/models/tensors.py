@@ -73,11 +73,11 @@ def build_network(
     """A potential with tensors of any rank, named freely."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        options = {"num_species": 2, "cutoff": 6.0, "triplet_range": 4.0, "legacy_cutoff": False, "sizes": SIZES} | settings
+        options: dict[str, Any] = {"num_species": 2, "cutoff": 6.0, "triplet_range": 4.0, "legacy_cutoff": False, "sizes": SIZES} | settings
         network = ETGNNNetwork(targets=targets, **options)
     for parameter in network.parameters():
         parameter.data = parameter.data.to(dtype)
-    return loud(TensorPotential(network, STATS.atomic_numbers).eval())
+    return loud(TensorPotential(network, STATS.atomic_numbers, float(options["triplet_range"])).eval())
 
 
 def connected(frames: list[Atoms], max_neighbours: int = 8, triplet_range: float | None = 4.0) -> Graph:

@@ -8,6 +8,8 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from kanmlip.data.graph import batch_graphs
+from kanmlip.data.neighbours import build_graphs
 from kanmlip.errors import ConfigError, DataError
 from kanmlip.kan import KAN
 from kanmlip.models.etgnn import ETGNN, portions
@@ -230,3 +232,11 @@ def test_a_species_unknown_to_the_model_is_refused() -> None:
     stranger = replace(graph, atomic_numbers=torch.full_like(graph.atomic_numbers, 22))
     with pytest.raises(DataError, match=r"Z=\[22\].*Z=\[8, 14\]"):
         potential(stranger)
+
+
+def test_a_batch_without_its_triplets_is_refused() -> None:
+    potential, _ = build_model(etgnn(), FRAMES)
+    bare = batch_graphs(build_graphs(FRAMES, 6.0))
+    with pytest.raises(DataError, match=r"no triplets; build it with ModelConfig\.graphs"):
+        potential(bare)
+    assert build_network({"vector": TensorTarget(1, "atom")})(bare)["vector"].shape == (27, 3)

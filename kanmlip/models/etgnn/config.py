@@ -128,7 +128,7 @@ class ETGNN(ModelConfig):
             )
         for parameter in network.parameters():  # not network.to(dtype): tables of basis functions stay float64
             parameter.data = parameter.data.to(dtype)
-        return TensorPotential(network, stats.atomic_numbers)
+        return TensorPotential(network, stats.atomic_numbers, self.triplet_range)
 
     def swap(self, module: nn.Module, group: str, placement: PlacementConfig) -> Swap:
         """A KAN of the widths of the MLP, or of the linear map, that stands there."""

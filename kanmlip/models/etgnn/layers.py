@@ -9,7 +9,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-# Of the last layer of an MLP that ends in scalars: hundreds of them add up to one tensor, which then starts at a few tenths.
+# Of the last layer of an MLP that ends in scalars: hundreds of them add up to one tensor, which then starts at tenths at most.
 # Without it the first updates repair the output: after 375 of them on SiO2 the error is half as large again.
 OUTPUT_SCALE = 0.01
 

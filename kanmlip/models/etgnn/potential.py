@@ -10,7 +10,7 @@ from torch import Tensor
 
 from kanmlip.data.graph import Graph
 from kanmlip.errors import DataError
-from kanmlip.models.etgnn.geometry import measure
+from kanmlip.models.etgnn.geometry import Geometry, measure
 from kanmlip.models.etgnn.network import ETGNNNetwork
 from kanmlip.models.potential import Potential
 
@@ -21,13 +21,15 @@ class TensorPotential(Potential):
     Args:
         network: The network.
         atomic_numbers: Species in the order of its embedding.
+        triplet_range: r_t in Å.
     """
 
     species_index: Tensor
     upstream: ETGNNNetwork
 
-    def __init__(self, network: ETGNNNetwork, atomic_numbers: Sequence[int]) -> None:
+    def __init__(self, network: ETGNNNetwork, atomic_numbers: Sequence[int], triplet_range: float) -> None:
         super().__init__(network)
+        self.triplet_range = triplet_range
         lookup = torch.full((len(chemical_symbols),), -1)
         lookup[list(atomic_numbers)] = torch.arange(len(atomic_numbers))
         self.register_buffer("species_index", lookup, persistent=False)
@@ -43,16 +45,33 @@ class TensorPotential(Potential):
             Label → [N, 3, …] for one per atom, [S, 3, …] for one per structure; float64, differentiable in training mode.
 
         Raises:
-            DataError: If a structure has a species that the model was built without.
+            DataError: If the batch has no triplets, or a species that the model was built without.
         """
         with torch.set_grad_enabled(self.training and torch.is_grad_enabled()):
-            tensors: dict[str, Tensor] = self.upstream(measure(graph), self.species(graph))
+            tensors: dict[str, Tensor] = self.upstream(self.geometry(graph), self.species(graph))
         return tensors
 
     def run_upstream(self, graph: Graph) -> None:
         """See :meth:`Potential.run_upstream`."""
         with torch.no_grad():
-            self.upstream(measure(graph), self.species(graph))
+            self.upstream(self.geometry(graph), self.species(graph))
+
+    def geometry(self, graph: Graph) -> Geometry:
+        """Distances and directions of a batch.
+
+        Raises:
+            DataError: If it comes without the triplets that its edges form; tensors would be wrong without a word.
+        """
+        geometry = measure(graph)
+        if self.upstream.triplet_embedding is not None and graph.triplets.shape[1] == 0:
+            short = geometry.distance.detach() < self.triplet_range
+            ends, starts = (torch.bincount(atom[short], minlength=geometry.num_atoms) for atom in (geometry.target, geometry.source))
+            # Of two edges that start where one ends, one at most leads back.
+            if bool(((ends >= 1) & (starts >= 2)).any()):
+                raise DataError(
+                    "a batch for model=etgnn has edges but no triplets; build it with ModelConfig.graphs or ModelConfig.collate"
+                )
+        return geometry
 
     def species(self, graph: Graph) -> Tensor:
         """Index of each atom's species in the network, [N].
