@@ -79,9 +79,8 @@ def main() -> None:
                 seconds[names].append(taken)
     for (placement, basis), taken in seconds.items():
         ratio = statistics.median(a / b for a, b in zip(taken, seconds["none", "gaussian"], strict=True))
-        print(
-            f"{size}, {placement}, {basis if placement != 'none' else 'MLP'}: {statistics.median(taken):.4f} CPU-s a structure, {ratio:.2f} × MLP"
-        )
+        name = basis if placement != "none" else "MLP"
+        print(f"{size}, {placement}, {name}: {statistics.median(taken):.4f} CPU-s a structure, {ratio:.2f} × MLP")
 
 
 if __name__ == "__main__":
