@@ -12,7 +12,7 @@ from typing import Any
 
 PACKAGES = (
     "kanmlip", "torch", "numpy", "ase", "matscipy", "nequip", "nequip-allegro", "mace-torch", "e3nn", "lightning", "torchmetrics",
-    "hydra-core", "omegaconf", "pydantic", "wandb",
+    "hydra-core", "omegaconf", "pydantic", "scikit-learn", "wandb",
 )  # fmt: skip
 
 
