@@ -17,6 +17,7 @@ constexpr int64_t kPanelBytes = 1 << 21;
 // See LocalPolynomials in family.py. The coefficients are those of the wanted derivative by x, about the middle of an interval.
 template <typename T>
 struct Local {
+  using Number = T;
   int size, pieces, terms, order;
   bool base;
   T middle, inverse_spacing;  // middle: the knot where interval intervals()/2 begins

@@ -96,32 +96,32 @@ void local_weight(const Local<T>& f, const Sizes<T>& s, Sorted<T>& b, Span<T> a,
   }
 }
 
-// The gradients of C_d = Σ φ⁽ᵈ⁾ W g contracted with v, in one pass: z = v C_{d+1}, y += A_d(v), dw += B_d(v).
+// z = v C_{d+1}, y += A_d(v) if there is a y, dw += B_d(v), in one pass; v = 1 where there is none.
 template <typename T, int TERMS>
-void local_input_gradients(const Local<T>& f, const Sizes<T>& s, Sorted<T>& b, Span<T> a, const T* x, const T* v, const T* g, const T* w, T* z, T* y, T* dw, T* column) {
+void local_gradients(const Local<T>& f, const Sizes<T>& s, Sorted<T>& b, Span<T> a, const T* x, const T* v, const T* g, const T* w, T* z, T* y, T* dw, T* column) {
   for (int64_t i = a.first; i < a.last; ++i) {
     const int64_t at = (i - a.panel) * s.stride, base = (f.intervals() + 1) * f.terms * s.outs;
     b.fill(f, x, v, a.first, i, s.in, a.n, true);
     if (s.out == 1) {
       for (int64_t r = 0; r < a.n; ++r) {
-        z[r * s.in + i] = g[r] * b.v[r] * scalar_slope(f, b, w + at, w[at + base], r);
-        y[r] += scalar_value(f, b, w + at, w[at + base], r);
+        column[r] = g[r] * scalar_slope(f, b, w + at, w[at + base], r);
+        if (y) y[r] += scalar_value(f, b, w + at, w[at + base], r);
         scalar_weight(f, b, dw + at, dw[at + base], g[r], r);
       }
-      continue;
-    }
-    b.sort(a.n);
-    std::fill_n(column, a.n, T(0));
-    groups<T>(s, [&](auto vectors, int64_t o) {
-      runs<T>(f, b, [&](int j, const int32_t* rows, int64_t n) {
-        const int64_t own = at + j * f.terms * s.outs + o;
-        const Slope<T, TERMS - 1, vectors()> slope(w + own, s.outs, f.inverse_spacing);
-        input_run<T, vectors()>(f, s, b, slope, w + at + base + o, b.slope, rows, n, g + o, column);
-        output_run<T, TERMS, vectors()>(f, s, b, w + own, w + at + base + o, rows, n, y + o);
-        weight_run<T, TERMS, vectors()>(f, s, b, dw + own, dw + at + base + o, rows, n, g + o);
+    } else {
+      b.sort(a.n);
+      std::fill_n(column, a.n, T(0));
+      groups<T>(s, [&](auto vectors, int64_t o) {
+        runs<T>(f, b, [&](int j, const int32_t* rows, int64_t n) {
+          const int64_t own = at + j * f.terms * s.outs + o;
+          const Slope<T, TERMS - 1, vectors()> slope(w + own, s.outs, f.inverse_spacing);
+          input_run<T, vectors()>(f, s, b, slope, w + at + base + o, b.slope, rows, n, g + o, column);
+          if (y) output_run<T, TERMS, vectors()>(f, s, b, w + own, w + at + base + o, rows, n, y + o);
+          weight_run<T, TERMS, vectors()>(f, s, b, dw + own, dw + at + base + o, rows, n, g + o);
+        });
       });
-    });
-    for (int64_t r = 0; r < a.n; ++r) z[r * s.in + i] = b.v[r] * column[r];
+    }
+    for (int64_t r = 0; r < a.n; ++r) z[r * s.in + i] = b.v ? b.v[r] * column[r] : column[r];
   }
 }
 
