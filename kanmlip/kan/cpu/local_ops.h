@@ -30,6 +30,7 @@ Local<T> local(const Plan& plan, int64_t order) {
       double c = p + f.order < terms ? numbers[4 + m * terms + p + f.order] : 0;
       for (int d = 0; d < f.order; ++d) c *= (p + f.order - d) / numbers[1];
       f.coefficients[m][p] = c;
+      f.rounded[m][p] = T(c);
     }
   return f;
 }
