@@ -29,6 +29,8 @@ class Contractions:
     def __init__(self, kernels: Kernels, expansion: Expansion) -> None:
         self.kernels = kernels
         self.expansion = expansion
+        # y(x, W) with nodes of the autograd graph of the backend's own, if it has such.
+        self.layer: Callable[[Tensor, Tensor], Tensor] | None = getattr(kernels, "layer", lambda _: None)(expansion)
 
     def output(self, x: Tensor, v: Tensor | None, weight: Tensor, shape: Tensor | None, order: int) -> Tensor:
         """A_d [N, out]."""

@@ -105,6 +105,9 @@ def layer(x: Tensor, weight: Tensor, shape: Tensor | None, spec: str) -> Tensor:
     """See ``ops.layer``; eager mode only."""
     if not torch.is_grad_enabled() or _transformed():
         return _output(x, None, weight, shape, spec, 0)
+    compiled = resolve(spec, x).layer
+    if compiled is not None:
+        return compiled(x, weight)
     # Two nodes: autograd computes every gradient of a Python node that it visits, so that a single one would work out the
     # weights' gradient in grad(energy, positions) too, where nobody asked for it (pytorch issues 56500, 174017).
     hidden = (x, weight, shape)

@@ -76,8 +76,8 @@ def layer(x: Tensor, weight: Tensor, shape: Tensor | None, spec: str) -> Tensor:
 
 
 def _recording() -> bool:
-    """Whether something other than eager autograd looks on: make_fx, export, fake tensors."""
-    return bool(torch._C._len_torch_dispatch_stack())
+    """Whether something other than eager autograd looks on: make_fx, export, fake tensors, torch.jit.trace."""
+    return bool(torch._C._len_torch_dispatch_stack()) or torch._C._get_tracing_state() is not None
 
 
 def _output_backward(ctx: Any, u: Tensor) -> tuple[Tensor | None, ...]:

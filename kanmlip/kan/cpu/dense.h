@@ -135,6 +135,7 @@ struct Chebyshev {
 // All columns of a layer: the functions, less their values at zero if asked for, and SiLU.
 template <typename T, typename Functions>
 struct Columns {
+  using Number = T;
   Functions functions;
   bool base;
   int order;

@@ -12,10 +12,9 @@
 #include <algorithm>
 
 #include "dense.h"
+#include "plan.h"
 
 namespace kanmlip {
-
-using at::Tensor;
 
 template <typename T>
 int64_t block_rows(int64_t columns, int64_t in) {
@@ -74,7 +73,7 @@ void blocks(const Tensor& x, int64_t columns, int64_t parts, Step step) {
 }
 
 template <typename T, typename F>
-Tensor dense_output(const F& f, const Tensor& x, const std::optional<Tensor>& v, const Tensor& weight) {
+Tensor dense_output(const F& f, const Tensor& x, const Maybe& v, const Tensor& weight) {
   const int64_t in = x.size(1), out = weight.size(0);
   const Tensor matrix = weight.view({out, f.size() * in}).t();
   Tensor y = at::empty({x.size(0), out}, x.options());
@@ -108,7 +107,7 @@ Tensor dense_input(const F& f, const Tensor& x, const Tensor& g, const Tensor& w
 }
 
 template <typename T, typename F>
-Tensor dense_weight(const F& f, const Tensor& x, const std::optional<Tensor>& v, const Tensor& g) {
+Tensor dense_weight(const F& f, const Tensor& x, const Maybe& v, const Tensor& g) {
   const int64_t in = x.size(1), out = g.size(1);
   const T *px = x.const_data_ptr<T>(), *pv = v ? v->const_data_ptr<T>() : nullptr;
   const int64_t parts = at::get_num_threads();
@@ -122,13 +121,14 @@ Tensor dense_weight(const F& f, const Tensor& x, const std::optional<Tensor>& v,
   return partial[0].view({out, f.size(), in});
 }
 
-// v C_{d+1} [N, in], A_d(v) [N, out], B_d(v) [out, columns, in], with one evaluation of the functions for all three.
+// v C_{d+1} [N, in], A_d(v) [N, out] (empty unless asked for), B_d(v) [out, columns, in], with one evaluation of the functions for all
+// three; v = 1 where there is none.
 template <typename T, typename F>
-std::tuple<Tensor, Tensor, Tensor> dense_input_gradients(const F& f, const Tensor& x, const Tensor& v, const Tensor& g, const Tensor& weight) {
+Gradients dense_gradients(const F& f, const Tensor& x, const Maybe& v, const Tensor& g, const Tensor& weight, bool output) {
   const int64_t in = x.size(1), out = weight.size(0), width = f.size() * in;
   const Tensor matrix = weight.view({out, width});
-  Tensor y = at::empty({x.size(0), out}, x.options()), z = at::empty(x.sizes(), x.options());
-  const T *px = x.const_data_ptr<T>(), *pv = v.const_data_ptr<T>();
+  Tensor y = at::empty({output ? x.size(0) : 0, out}, x.options()), z = at::empty(x.sizes(), x.options());
+  const T *px = x.const_data_ptr<T>(), *pv = v ? v->const_data_ptr<T>() : nullptr;
   T* pz = z.data_ptr<T>();
   const int64_t parts = at::get_num_threads();
   std::vector<Tensor> partial(parts);
@@ -140,7 +140,7 @@ std::tuple<Tensor, Tensor, Tensor> dense_input_gradients(const F& f, const Tenso
     T* pp = phi.data_ptr<T>();
     points<T>(n, in, [&](Lanes<T> lanes, int64_t a, int64_t i) {
       V<T> total{};
-      const V<T> factor = lanes.get(pv + (r + a) * in + i);
+      const V<T> factor = pv ? lanes.get(pv + (r + a) * in + i) : splat<T>(1);
       const int64_t at = a * width + i;
       f.both(lanes.get(px + (r + a) * in + i), [&](int k, V<T> value, V<T> next) {
         total += next * lanes.get(pg + at + k * in);
@@ -148,8 +148,10 @@ std::tuple<Tensor, Tensor, Tensor> dense_input_gradients(const F& f, const Tenso
       });
       lanes.put(pz + (r + a) * in + i, total * factor);
     });
-    Tensor target = y.narrow(0, r, n);
-    at::mm_out(target, phi, matrix.t());
+    if (output) {
+      Tensor target = y.narrow(0, r, n);
+      at::mm_out(target, phi, matrix.t());
+    }
     at::addmm_out(partial[part], partial[part], g.narrow(0, r, n).t(), phi);
   });
   for (int64_t part = 1; part < parts; ++part) partial[0] += partial[part];

@@ -17,10 +17,12 @@ constexpr int64_t kPanelBytes = 1 << 21;
 // See LocalPolynomials in family.py. The coefficients are those of the wanted derivative by x, about the middle of an interval.
 template <typename T>
 struct Local {
+  using Number = T;
   int size, pieces, terms, order;
   bool base;
   T middle, inverse_spacing;  // middle: the knot where interval intervals()/2 begins
   double coefficients[kMaxPieces][kMaxTerms];
+  T rounded[kMaxPieces][kMaxTerms];
 
   // Calls step(k, φ_k(0)) for the functions that are not zero at zero.
   template <typename Step>
@@ -37,10 +39,12 @@ struct Local {
 
   int intervals() const { return size + pieces - 1; }
   int columns() const { return size + int(base); }
+  // Where the weights of column k are kept; see Sizes.
+  int slot(int k) const { return k < size ? k + pieces - 1 : size + 2 * (pieces - 1); }
 };
 
-// Sizes of one call. Coefficients lie as [input of a panel][intervals + 1][terms][outs] and the base branch's weights as [outs] after each
-// input's; the last interval is everything outside of the functions' support and has zeros.
+// Sizes of one call. Weights lie as [input of a panel][slot][outs]: a slot for each function, empty ones before and after them, so that
+// every interval has ``pieces`` slots, those from its own number on, and the base branch's last.
 template <typename T>
 struct Sizes {
   int64_t rows, in, out, outs, stride, block, chunk, panel;
@@ -48,11 +52,10 @@ struct Sizes {
   Sizes(const Local<T>& f, int64_t rows, int64_t in, int64_t out) : rows(rows), in(in), out(out) {
     constexpr int lanes = Vec<T>::lanes;
     outs = out == 1 ? 1 : (out + lanes - 1) / lanes * lanes;
-    stride = ((f.intervals() + 1) * f.terms + int(f.base)) * outs;
-    // A block's outputs should fit the first-level cache, the coefficients of a chunk of inputs the second.
+    stride = (f.size + 2 * (f.pieces - 1) + int(f.base)) * outs;
+    // A block's outputs should fit the first-level cache, the weights of a chunk of inputs the second.
     block = std::clamp<int64_t>(262144 / int64_t(outs * sizeof(T)) / lanes * lanes, 64, 512);
     chunk = std::clamp<int64_t>(393216 / int64_t(stride * sizeof(T)), 1, in);
-    // Coefficients are made for a panel of inputs at a time: those of a fine grid are many times the weights.
     panel = std::clamp<int64_t>(kPanelBytes / int64_t(stride * sizeof(T)) / chunk * chunk, chunk, in);
   }
 
@@ -65,13 +68,13 @@ constexpr int kTile = 16;  // input channels transposed at a time
 template <typename T>
 struct Sorted {
   int64_t block;
-  std::vector<T> xs, vs, fraction, base, slope;  // base: v SiLU⁽ᵈ⁾(x); slope: SiLU⁽ᵈ⁺¹⁾(x), where asked for
+  std::vector<T> xs, vs, fraction, base, slope, table;  // base: v SiLU⁽ᵈ⁾(x); slope: SiLU⁽ᵈ⁺¹⁾(x), where asked for; table: for one output
   std::vector<typename Vec<T>::integer> interval;
   std::vector<int32_t> order, count;
   const T *x = nullptr, *v = nullptr;  // this channel's inputs and factors
 
   Sorted(const Local<T>& f, const Sizes<T>& s)
-      : block(s.block), xs(kTile * block), vs(kTile * block), fraction(block), base(block), slope(block), interval(block),
+      : block(s.block), xs(kTile * block), vs(kTile * block), fraction(block), base(block), slope(block), table(2 * (f.intervals() + 1) * f.terms), interval(block),
         order((f.intervals() + 1) * block), count(f.intervals() + 1) {}
 
   // Channel i of a span that begins at channel ``begin`` of [n][in] inputs and factors.
@@ -126,102 +129,30 @@ struct Panel {  // inputs [first, last)
   int64_t first, last;
 };
 
-// Coefficient p of an interval from the functions' weights [pieces][outs] there.
-template <typename T>
-inline void combine(const Local<T>& f, int64_t outs, int p, const T* row, T* target) {
-  constexpr int lanes = Vec<T>::lanes;
-  if (outs == 1) {
-    T total = 0;
-    for (int m = 0; m < f.pieces; ++m) total += T(f.coefficients[m][p]) * row[m];
-    *target = total;
-    return;
-  }
-  for (int64_t o = 0; o < outs; o += lanes) {
-    V<T> total{};
-    for (int m = 0; m < f.pieces; ++m) total += T(f.coefficients[m][p]) * load<T>(row + m * outs + o);
-    store<T>(target + o, total);
-  }
-}
-
-// Its transpose: adds the gradient of a coefficient to those of the weights.
-template <typename T>
-inline void distribute(const Local<T>& f, int64_t outs, int p, const T* source, T* row) {
-  constexpr int lanes = Vec<T>::lanes;
-  if (outs == 1) {
-    for (int m = 0; m < f.pieces; ++m) row[m] += T(f.coefficients[m][p]) * *source;
-    return;
-  }
-  for (int64_t o = 0; o < outs; o += lanes) {
-    const V<T> value = load<T>(source + o);
-    for (int m = 0; m < f.pieces; ++m) store<T>(row + m * outs + o, load<T>(row + m * outs + o) + T(f.coefficients[m][p]) * value);
-  }
-}
-
-// The weights of up to kTile inputs as [input][slot][outs], with empty slots for functions that do not exist; the base branch's last.
-template <typename T>
-struct Slots {
-  const Local<T>& f;
-  const Sizes<T>& s;
-  int64_t before, stride;
-  std::vector<T> data;
-
-  Slots(const Local<T>& f, const Sizes<T>& s)
-      : f(f), s(s), before(f.pieces - 1), stride((f.size + 2 * (f.pieces - 1) + 1) * s.outs), data(kTile * stride, T(0)) {}
-
-  T* functions(int64_t t) { return data.data() + t * stride; }
-  T* base(int64_t t) { return data.data() + (t + 1) * stride - s.outs; }
-  // Calls copy(element of a weight [out][columns][in], element here) for inputs first + t, t < n.
-  template <typename W, typename Copy>
-  void each(W* weight, int64_t first, int64_t n, Copy copy) {
+// Calls copy(element of a weight [out][columns][in], its element in slots) for the inputs of a panel, tile by tile.
+template <typename T, typename W, typename S, typename Copy>
+void each_weight(const Local<T>& f, const Sizes<T>& s, Panel<T> a, W* weight, S* slots, Copy copy) {
+  for (int64_t first = a.first; first < a.last; first += kTile) {
+    const int64_t n = std::min<int64_t>(kTile, a.last - first);
     for (int64_t o = 0; o < s.out; ++o)
       for (int k = 0; k < f.columns(); ++k) {
         W* w = weight + (o * f.columns() + k) * s.in + first;
-        T* own = data.data() + o + (k < f.size ? (k + before) * s.outs : stride - s.outs);
-        for (int64_t t = 0; t < n; ++t) copy(w[t], own[t * stride]);
+        S* own = slots + (first - a.first) * s.stride + f.slot(k) * s.outs + o;
+        for (int64_t t = 0; t < n; ++t) copy(w[t], own[t * s.stride]);
       }
-  }
-};
-
-// W [out][columns][in] to the coefficients of a panel's inputs, which are linear in it.
-template <typename T>
-void pack(const Local<T>& f, const Sizes<T>& s, Panel<T> a, const T* weight, std::vector<T>& packed) {
-  packed.resize((a.last - a.first) * s.stride);
-  Slots<T> slots(f, s);
-  T* target = packed.data();
-  for (int64_t first = a.first; first < a.last; first += kTile) {
-    const int64_t n = std::min<int64_t>(kTile, a.last - first);
-    slots.each(weight, first, n, [](T w, T& own) { own = w; });
-    for (int64_t t = 0; t < n; ++t) {
-      const T* row = slots.functions(t);
-      for (int j = 0; j < f.intervals(); ++j, row += s.outs)
-        for (int p = 0; p < f.terms; ++p, target += s.outs) combine(f, s.outs, p, row, target);
-      std::fill_n(target, f.terms * s.outs, T(0));  // outside
-      target += f.terms * s.outs;
-      if (f.base) target = std::copy_n(slots.base(t), s.outs, target);
-    }
   }
 }
 
-// The transpose of pack.
+// W [out][columns][in] to the slots of a panel's inputs, and back.
 template <typename T>
-void unpack(const Local<T>& f, const Sizes<T>& s, Panel<T> a, const T* packed, T* weight) {
-  Slots<T> slots(f, s);
-  const T* source = packed;
-  for (int64_t first = a.first; first < a.last; first += kTile) {
-    const int64_t n = std::min<int64_t>(kTile, a.last - first);
-    std::fill(slots.data.begin(), slots.data.end(), T(0));
-    for (int64_t t = 0; t < n; ++t) {
-      T* row = slots.functions(t);
-      for (int j = 0; j < f.intervals(); ++j, row += s.outs)
-        for (int p = 0; p < f.terms; ++p, source += s.outs) distribute(f, s.outs, p, source, row);
-      source += f.terms * s.outs;
-      if (f.base) {
-        std::copy_n(source, s.outs, slots.base(t));
-        source += s.outs;
-      }
-    }
-    slots.each(weight, first, n, [](T& w, T own) { w = own; });
-  }
+void pack(const Local<T>& f, const Sizes<T>& s, Panel<T> a, const T* weight, std::vector<T>& slots) {
+  slots.assign((a.last - a.first) * s.stride + s.outs, T(0));  // one more, where reading a base branch that is not there ends
+  each_weight(f, s, a, weight, slots.data(), [](T w, T& own) { own = w; });
+}
+
+template <typename T>
+void unpack(const Local<T>& f, const Sizes<T>& s, Panel<T> a, const T* slots, T* weight) {
+  each_weight(f, s, a, weight, slots, [](T& w, T own) { w = own; });
 }
 
 }  // namespace kanmlip

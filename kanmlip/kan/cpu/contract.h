@@ -1,0 +1,92 @@
+// The three contractions and their gradients for a plan: kernels by family, dtype and order of derivative.
+#pragma once
+
+#include "dense_sums.h"
+#include "local_ops.h"
+
+namespace kanmlip {
+
+inline Maybe dense(const Maybe& t) { return t ? Maybe(t->contiguous()) : t; }
+
+// Calls call(functions) with the columns of a family of functions that are nowhere zero.
+template <typename T, typename Call>
+auto with_columns(const Plan& plan, const Maybe& shape, int64_t order, Call call) {
+  const int k = int(plan.size);
+  auto with = [&](auto f) { return call(Columns<T, decltype(f)>(f, plan.base, plan.zero, int(order))); };
+  if (plan.family == kEvenGaussians) return with(EvenGaussians<T>{k, T(plan.numbers[0]), T(plan.numbers[1])});
+  if (plan.family == kGaussians) return with(Gaussians<T>{k, shape->const_data_ptr<T>(), shape->const_data_ptr<T>() + k});
+  if (plan.family == kWaves) return with(Waves<T>{k, T(plan.numbers[0])});
+  return with(Chebyshev<T>{k, T(plan.numbers[0])});
+}
+
+// Calls local(functions, number of terms if it has code of its own, else 0) or dense(functions).
+template <typename OnLocal, typename OnDense>
+auto with_functions(const Plan& plan, const Tensor& x, const Maybe& shape, int64_t order, OnLocal on_local, OnDense on_dense) {
+  auto of = [&](auto number) {
+    using T = decltype(number);
+    if (plan.family != kLocal) return with_columns<T>(plan, shape, order, on_dense);
+    const Local<T> f = local<T>(plan, order);
+    if (f.terms == 4) return on_local(f, std::integral_constant<int, 4>());
+    if (f.terms == 3) return on_local(f, std::integral_constant<int, 3>());
+    if (f.terms == 2) return on_local(f, std::integral_constant<int, 2>());
+    return on_local(f, std::integral_constant<int, 0>());
+  };
+  return x.scalar_type() == at::kDouble ? of(double()) : of(float());
+}
+
+inline void check_order(int64_t order) {
+  TORCH_CHECK_NOT_IMPLEMENTED(order >= 0 && order <= 3, "derivative=", order, ": basis functions have closed forms for 0 to 3 only, enough to train on forces and for Hessians; for more, set KANLayer.backend='reference', which PyTorch differentiates itself");
+}
+
+// A_d(v) [N, out].
+inline Tensor output(const Tensor& x_, const Maybe& v_, const Tensor& weight_, const Maybe& shape, int64_t k, int64_t order) {
+  check_order(order);
+  const Plan& plan = Plans::all().get(k);
+  const Tensor x = x_.contiguous(), weight = weight_.contiguous();
+  const Maybe v = dense(v_);
+  return with_functions(
+      plan, x, dense(shape), order,
+      [&]<typename F>(const F& f, auto terms) { return output_as<typename F::Number, terms()>(f, x, v, weight, plan.zero && order == 0); },
+      [&]<typename F>(const F& f) { return dense_output<typename F::Number>(f, x, v, weight); });
+}
+
+// B_d(v) [out, columns, in].
+inline Tensor weight(const Tensor& x_, const Maybe& v_, const Tensor& g_, const Maybe& shape, int64_t k, int64_t order) {
+  check_order(order);
+  const Plan& plan = Plans::all().get(k);
+  const Tensor x = x_.contiguous(), g = g_.contiguous();
+  const Maybe v = dense(v_);
+  return with_functions(
+      plan, x, dense(shape), order,
+      [&]<typename F>(const F& f, auto terms) { return weight_as<typename F::Number, terms()>(f, x, v, g, plan.zero && order == 0); },
+      [&]<typename F>(const F& f) { return dense_weight<typename F::Number>(f, x, v, g); });
+}
+
+// C_d [N, in].
+inline Tensor input(const Tensor& x_, const Tensor& g_, const Tensor& weight_, const Maybe& shape, int64_t k, int64_t order) {
+  check_order(order);
+  const Plan& plan = Plans::all().get(k);
+  const Tensor x = x_.contiguous(), g = g_.contiguous(), weight = weight_.contiguous();
+  return with_functions(
+      plan, x, dense(shape), order,
+      [&]<typename F>(const F& f, auto terms) { return input_as<typename F::Number, terms()>(f, x, g, weight, plan.zero && order == 0); },
+      [&]<typename F>(const F& f) { return dense_input<typename F::Number>(f, x, g, weight); });
+}
+
+// v C_{d+1}, A_d(v) (empty unless asked for) and B_d(v) in one pass where there is a kernel for that.
+inline Gradients gradients(const Tensor& x_, const Maybe& v_, const Tensor& g_, const Tensor& weight_, const Maybe& shape_, int64_t k, int64_t order, bool wanted) {
+  check_order(order + 1);
+  const Plan& plan = Plans::all().get(k);
+  const Tensor x = x_.contiguous(), g = g_.contiguous(), w = weight_.contiguous();
+  const Maybe v = dense(v_), shape = dense(shape_);
+  return with_functions(
+      plan, x, shape, order,
+      [&]<typename F>(const F& f, auto terms) -> Gradients {
+        if constexpr (terms() > 1) return gradients_as<typename F::Number, terms()>(f, x, v, g, w, plan.zero && order == 0, wanted);
+        const Tensor z = input(x, g, w, shape, k, order + 1);
+        return {v ? z.mul(*v) : z, wanted ? output(x, v, w, shape, k, order) : at::empty({0}, x.options()), weight(x, v, g, shape, k, order)};
+      },
+      [&]<typename F>(const F& f) { return dense_gradients<typename F::Number>(f, x, v, g, w, wanted); });
+}
+
+}  // namespace kanmlip
