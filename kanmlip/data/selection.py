@@ -47,12 +47,14 @@ def load_selected(
     good: list[Atoms] = []
     kept: list[int] = []
     bad: list[str] = []
+    lacking: set[str] = set()
     imbalances: dict[int, float] = {}
     for index in indices:
         atoms = parse_frame(frames[index], path, index)
         try:
             labels = extract(atoms, keys)
             reason = fault(atoms, labels, expected, max_force)
+            lacking |= set(expected) - set(labels) - {"energy"}
         except DataError as error:
             labels, reason = {}, str(error)
         if unused := sorted(set(labels) - set(expected)):
@@ -70,7 +72,9 @@ def load_selected(
     if bad:
         listed = "; ".join(bad[:MOST_LISTED]) + (f"; and {len(bad) - MOST_LISTED} more" if len(bad) > MOST_LISTED else "")
         if on_bad_frame == "error":
-            raise DataError(f"{path}: {listed}. Correct the file, or go on without them: dataset.on_bad_frame=drop")
+            settings = " ".join(f"dataset.{LABELS[name].setting}_key=null" for name in sorted(lacking))
+            without = f", or without what some frames lack: {settings}" if settings else ""
+            raise DataError(f"{path}: {listed}. Correct the file, or go on without these frames: dataset.on_bad_frame=drop{without}")
         sys.stderr.write(f"{path}: dropped {len(bad)} of {len(indices)} frames: {listed}\n")
     if remark := remark_on_sum_rule(imbalances):
         sys.stderr.write(f"{path}: {remark}\n")
