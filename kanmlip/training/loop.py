@@ -82,7 +82,7 @@ def fit(
 
     Raises:
         ConfigError: If a label that the loss needs is missing, or the monitored metric does not exist.
-        DivergenceError: If the loss is not finite; checkpoints of earlier epochs stay.
+        DivergenceError: If the loss is not finite, or the monitored metric in no epoch; checkpoints of earlier epochs stay.
     """
     check_labels(config.loss, {"training": train, "validation": val})
     fabric = open_fabric(config)
@@ -94,6 +94,11 @@ def fit(
         print(f"resuming after epoch {session.epoch}", flush=True)
     history = History(run_dir / "history.csv", session.rows)
     record_epochs(epochs(session, train, val, seed, fabric, store, metadata), history, loggers)
+    if session.best_epoch == 0:
+        raise DivergenceError(
+            f"{config.monitor} was not finite in any of {session.epoch} epochs though the loss was: look for validation frames that are "
+            f"unlike the training set, or try a smaller trainer.optimizer.lr"
+        )
     potential.load_state_dict(store.load_best(fabric.device)["model"])
     potential.eval()
     return FitResult(
