@@ -4,8 +4,10 @@
 #   scripts/gather_wheels.sh [FOLDER]        here, with a network; FOLDER defaults to .whl (git-ignored)
 #   python3 -m pip install --no-index --no-deps --target /tmp/site FOLDER/*.whl && export PYTHONPATH=/tmp/site:.    there
 #
-# torch, triton, numpy, scipy and matplotlib are expected there already; their wheels are too large to carry.
-# wandb (20 MB) is left out: use logger=csv there. So is scikit-learn: without it records lack the polynomial baselines of Table 9.
+# torch, triton, numpy, scipy and matplotlib are expected there already, their wheels being too large to carry, and so are pyyaml,
+# tqdm and tensorboard.
+# wandb (20 MB) is left out: use logger=csv there. scikit-learn (10 MB with what it needs) is carried, since every run of
+# dataset=sio2_bec fits the polynomial baselines of Table 9 with it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 folder="${1:-.whl}"
@@ -22,6 +24,7 @@ wheels=(
   prettytable GitPython gitdb smmap orjson configargparse torch-ema==0.3
   pydantic pydantic-core typing-inspection annotated-types
   lightning==2.6.6 pytorch-lightning==2.6.6 lightning-utilities torchmetrics==1.9.0
+  scikit-learn==1.9.1 joblib narwhals threadpoolctl
 )
 # pydantic pins the one pydantic-core that it works with.
 core="$("$python" -m pip download --quiet --no-deps --only-binary=:all: --python-version 3.12 --implementation cp "${platforms[@]}" -d "$folder" pydantic >/dev/null &&

@@ -58,12 +58,7 @@ def nequip_train(potential: NequIPPotential, batches: Sequence[Graph], learning_
         optimizer={"_target_": "torch.optim.Adam", "lr": learning_rate},
         loss={"_target_": "nequip.train.EnergyForceLoss", "coeffs": {"total_energy": 1.0, "forces": 1.0}},
     )
-    data = []
-    for graph in batches:
-        entry = potential.inputs(graph, graph.positions, graph.cell)
-        entry |= {"total_energy": graph.labels["energy"].view(-1, 1), "forces": graph.labels["forces"]}
-        data.append(entry)
-
+    data = [nequip_data(potential, graph) for graph in batches]
     stopwatch = Stopwatch()
 
     class Timed(lightning.Callback):  # type: ignore[misc, unused-ignore]
@@ -90,6 +85,12 @@ def nequip_train(potential: NequIPPotential, batches: Sequence[Graph], learning_
         return stopwatch.seconds
 
     return Loop(epoch, upstream)
+
+
+def nequip_data(potential: NequIPPotential, graph: Graph) -> dict[str, Tensor]:
+    """A batch and its labels in nequip's dictionary form, energies as [S, 1]."""
+    labels = {"total_energy": graph.labels["energy"].view(-1, 1), "forces": graph.labels["forces"]}
+    return {**potential.inputs(graph, graph.positions, graph.cell), **labels}
 
 
 def mace_run_train(potential: MACEPotential, batches: Sequence[Graph], learning_rate: float, ema_decay: float, clip: float) -> Loop:

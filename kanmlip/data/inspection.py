@@ -166,7 +166,8 @@ def energy_outliers(structures: list[Atoms], labelled: list[dict[str, np.ndarray
 def structure_sha256(atoms: Atoms) -> str:
     """Checksum of species, positions and cell, to a millionth of an Å."""
     digest = hashlib.sha256()
-    for array in (atoms.numbers, np.round(atoms.positions, 6), np.round(np.asarray(atoms.cell), 6)):
+    # Adding zero turns -0.0, which rounding makes of a small negative number and whose bytes are others, into 0.0.
+    for array in (atoms.numbers, np.round(atoms.positions, 6) + 0.0, np.round(np.asarray(atoms.cell), 6) + 0.0):
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
 

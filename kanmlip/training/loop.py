@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from kanmlip.errors import ConfigError, DivergenceError
 from kanmlip.evaluation.assessment import evaluate
 from kanmlip.training.checkpoints import CheckpointStore
 from kanmlip.training.config import TrainerConfig
-from kanmlip.training.history import History
+from kanmlip.training.history import History, Row
 from kanmlip.training.loggers import RunLogger
 from kanmlip.training.loss import check_labels, loss_terms, total_loss
 from kanmlip.training.order import shuffled_batches
@@ -82,7 +82,7 @@ def fit(
 
     Raises:
         ConfigError: If a label that the loss needs is missing, or the monitored metric does not exist.
-        DivergenceError: If the loss is not finite; checkpoints of earlier epochs stay.
+        DivergenceError: If the loss is not finite, or the monitored metric in no epoch; checkpoints of earlier epochs stay.
     """
     check_labels(config.loss, {"training": train, "validation": val})
     fabric = open_fabric(config)
@@ -93,19 +93,12 @@ def fit(
         session.load_state_dict(state)
         print(f"resuming after epoch {session.epoch}", flush=True)
     history = History(run_dir / "history.csv", session.rows)
-    outcome = "failed"
-    try:
-        for row in epochs(session, train, val, seed, fabric, store, metadata):
-            history.append(row)
-            for logger in loggers:
-                logger.log_metrics({name: value for name, value in row.items() if name != "epoch"}, step=session.epoch)
-        outcome = "success"
-    except KeyboardInterrupt:
-        outcome = "interrupted"
-        raise
-    finally:
-        for logger in loggers:
-            logger.finalize(outcome)
+    record_epochs(epochs(session, train, val, seed, fabric, store, metadata), history, loggers)
+    if session.best_epoch == 0:
+        raise DivergenceError(
+            f"{config.monitor} was not finite in any of {session.epoch} epochs though the loss was: look for validation frames that are "
+            f"unlike the training set, or try a smaller trainer.optimizer.lr"
+        )
     potential.load_state_dict(store.load_best(fabric.device)["model"])
     potential.eval()
     return FitResult(
@@ -129,7 +122,7 @@ def epochs(
     fabric: Fabric,
     store: CheckpointStore,
     metadata: Mapping[str, Any],
-) -> Iterator[dict[str, float | int]]:
+) -> Iterator[Row]:
     """Train epoch by epoch until the session says stop; each row of the history comes after its checkpoint is safe."""
     config, potential = session.config, session.potential
     with Progress(config.max_epochs, session.epoch, config.progress_bar) as progress:
@@ -144,6 +137,23 @@ def epochs(
                 store.save_last(session.state_dict(metadata))
             yield row
             progress.advance(row, config.monitor)
+
+
+def record_epochs(rows: Iterable[Row], history: History, loggers: Sequence[RunLogger]) -> None:
+    """Send each epoch's row to the history and to the loggers, which end as the run does: successful, interrupted or failed."""
+    outcome = "failed"
+    try:
+        for row in rows:
+            history.append(row)
+            for logger in loggers:
+                logger.log_metrics({name: value for name, value in row.items() if name != "epoch"}, step=int(row["epoch"]))
+        outcome = "success"
+    except KeyboardInterrupt:
+        outcome = "interrupted"
+        raise
+    finally:
+        for logger in loggers:
+            logger.finalize(outcome)
 
 
 def open_fabric(config: TrainerConfig) -> Fabric:
@@ -165,7 +175,7 @@ def open_fabric(config: TrainerConfig) -> Fabric:
     return fabric
 
 
-def run_epoch(session: Session, train: Sequence[Graph], val: Sequence[Graph], seed: int, fabric: Fabric) -> dict[str, float | int]:
+def run_epoch(session: Session, train: Sequence[Graph], val: Sequence[Graph], seed: int, fabric: Fabric) -> Row:
     """Train on every structure once and validate the averaged weights; returns the epoch's row of the history."""
     config, potential = session.config, session.potential
     learning_rate = session.learning_rate

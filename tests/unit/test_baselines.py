@@ -173,6 +173,15 @@ def test_any_set_has_a_species_mean_and_structures_their_mean(monkeypatch: pytes
     assert baseline_metrics(graphs, frozenset({"energy", "forces"})) == {}
 
 
+def test_a_set_is_joined_without_its_triplets() -> None:
+    graph = build_graphs([quartz()], 3.0)[0]
+    with_triplets = replace(graph, triplets=torch.zeros(2, 5, dtype=torch.int64), num_triplets=torch.tensor([5]))
+    joined = baselines.join([with_triplets, graph])
+    assert joined.triplets.shape == (2, 0)
+    assert joined.num_triplets.tolist() == [0, 0]
+    assert joined.num_edges.tolist() == 2 * graph.num_edges.tolist()
+
+
 def test_without_scikit_learn_the_mean_is_still_there(
     silicas: dict[str, list[Graph]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,6 +12,7 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from kanmlip.data.extxyz import ExtXYZ
+from kanmlip.data.inspection import structure_sha256
 from kanmlip.errors import DataError
 
 
@@ -100,7 +101,7 @@ def test_bad_frames_are_named_by_index_and_never_used_silently(tmp_path: Path, c
         "frame 5: its energy",
         "frame 7: it has no forces",
         "frame 9: its positions",
-        "on_bad_frame",
+        "dataset.on_bad_frame=drop, or without what some frames lack: dataset.forces_key=null",
     ):
         assert fragment in str(caught.value)
     splits = dataset(path, val=val, on_bad_frame="drop").load(tmp_path)
@@ -176,3 +177,8 @@ def test_malformed_labels_and_cells_are_named_by_frame(tmp_path: Path, header: s
     with pytest.raises(DataError, match=message):
         dataset(str(path), val=str(val)).load(tmp_path)
     assert dataset(str(path), val=str(val), on_bad_frame="drop").load(tmp_path).indices["train"] == [0, 2]
+
+
+def test_structures_that_differ_by_rounding_around_zero_are_the_same() -> None:
+    below, above = (Atoms("H", positions=[[x, 0, 0]], cell=np.eye(3)) for x in (-1e-9, 1e-9))
+    assert structure_sha256(below) == structure_sha256(above)

@@ -23,12 +23,13 @@ BASELINES = {"species_mean": 0.35, "polynomial_3": 0.0146, "polynomial_7": 0.007
 
 
 def charges(placement: str = "none", basis: str | None = None, seed: int = 1111, test: float = 0.011, **changes: Any) -> dict[str, Any]:
-    """A record of Table 9; ``split`` and ``baselines`` may be given."""
+    """A record of Table 9; the split, its seed, more settings of the dataset and the baselines may be given."""
     split, baselines = changes.pop("split", "random"), changes.pop("baselines", BASELINES)
+    dataset = {"name": "sio2_bec", "split": split, "split_seed": changes.pop("split_seed", 42), **changes.pop("dataset", {})}
     made = record(placement, basis, seed, **changes)
-    made["run_id"] = f"etgnn-{placement}-{basis or 'mlp'}-sio2_bec-s{seed}-{split[:10]}"
+    made["run_id"] = f"etgnn-{placement}-{basis or 'mlp'}-sio2_bec-s{seed}-{changes.get('hash', split[:10])}"
     made["labels"] |= {"model": "etgnn", "dataset": "sio2_bec"}
-    made["config"] |= {"dataset": {"name": "sio2_bec", "split": split}, "placement": placement, "basis": basis}
+    made["config"] |= {"dataset": dataset, "placement": placement, "basis": basis}
     made["metrics"] = {
         **{f"{name}/bec_mae_e": test * factor for name, factor in (("train", 0.8), ("val", 0.9), ("test", 1.0))},
         "test/bec_mae_free_e": test * 1.8,
@@ -91,6 +92,27 @@ def test_runs_of_the_other_split_are_in_the_other_table(typical: Path) -> None:
     assert "| n=5 | 0.04000 ± 0.00000 |" in text
     assert "0.14400" in text
     assert "0.00780" not in text
+
+
+def test_a_row_mixes_neither_budgets_nor_subsets_nor_other_random_splits(typical: Path) -> None:
+    before = render_markdown(table(typical))
+    write(typical, *(charges(seed=s, test=0.5, split_seed=1, hash="seed1") for s in (1, 2, 3, 4, 5)))
+    write(typical, *(charges(seed=s, test=0.5, hash="gpu", **{"labels.budget": "gpu"}) for s in (1, 2, 3, 4, 5)))
+    assert render_markdown(table(typical)) == before
+    write(typical, charges(seed=4444, test=0.5, dataset={"n_train": 100}, hash="subset"))
+    made = table(typical)
+    assert made.rows[0].cell("test_mae").values.keys() == {1111, 2222, 3333}
+    assert "1 finished run(s) of other settings are not averaged in (they differ in dataset.n_train)" in render_markdown(made)
+
+
+def test_an_unfinished_run_is_that_of_its_split(typical: Path) -> None:
+    folder = typical / "runs" / "etgnn-none-mlp-sio2_bec-s4444-0123456789"
+    folder.mkdir(parents=True)
+    (folder / "status.json").write_text('{"status": "oom"}')
+    (folder / "config.yaml").write_text("budget: {name: small}\ndataset: {split: volume_extrapolation, split_seed: 42}\n")
+    assert "0123456789" not in render_markdown(table(typical))
+    extrapolation = table(typical, "sio2_extrapolation")
+    assert [row.cell("test_mae").missing for row in extrapolation.rows[:2]] == ["failed: oom", "no run"]
 
 
 def test_baselines_that_differ_between_runs_are_a_warning(typical: Path) -> None:

@@ -156,6 +156,12 @@ def test_divergence_is_named_and_keeps_the_last_good_checkpoint(train: list[Grap
     assert (tmp_path / "checkpoints" / "last.ckpt").read_bytes() == good
 
 
+def test_a_metric_that_was_never_finite_is_named(train: list[Graph], val: list[Graph], tmp_path: Path) -> None:
+    broken = replace(val[0], positions=torch.full_like(val[0].positions, float("nan")))
+    with pytest.raises(DivergenceError, match=r"val/force_mae_eV_per_A was not finite in any of 2 epochs"):
+        train_it(settings(max_epochs=2), train, [broken], tmp_path)
+
+
 def test_float32_networks_train_on_float64_geometry(train: list[Graph], val: list[Graph], tmp_path: Path) -> None:
     potential = PairPotential(dtype=torch.float32)
     train_it(settings(precision="float32"), train, val, tmp_path, potential)
