@@ -9,6 +9,7 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from kanmlip.data.neighbours import Topology, neighbour_edges
+from kanmlip.errors import DataError
 from kanmlip.models.etgnn.geometry import RANGE_MARGIN, within
 
 TOPOLOGY_VERSION = 2
@@ -42,9 +43,19 @@ class NearestNeighbours:
         return f"etgnn {TOPOLOGY_VERSION} {self!r} {SHELL_TOLERANCE!r} {RANGE_MARGIN!r}"
 
     def connect(self, atoms: Atoms) -> Topology:
-        """See :class:`kanmlip.data.neighbours.Connectivity`."""
+        """See :class:`kanmlip.data.neighbours.Connectivity`.
+
+        Raises:
+            DataError: If two atoms are at one place: there is no direction from one to the other.
+        """
         edge_index, shift = neighbour_edges(atoms, self.cutoff)
         distances = lengths(atoms, edge_index, shift)
+        if (distances < SHELL_TOLERANCE).any():
+            one, other = edge_index[:, distances < SHELL_TOLERANCE][:, 0].tolist()
+            raise DataError(
+                f"atoms {one} and {other} (counted from 0) of a structure {atoms.get_chemical_formula()} are at one place, and "
+                f"model=etgnn needs the direction from each atom to the next; take one of them out, or the frame"
+            )
         inside = within(distances, self.cutoff)
         edge_index, shift, distances = edge_index[:, inside], shift[inside], distances[inside]
         kept = nearest(edge_index[0], distances, self.max_neighbours, self.whole_shells)
