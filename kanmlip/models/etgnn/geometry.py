@@ -91,7 +91,7 @@ class Junctions:
         slot_out: [E], slot of each edge among those that start at its source, in the flattened [N, K_out].
         shape: N, K_in, K_out.
         cosine: [N, K_out, K_in], cos α of j→i and k→j, float64; anything in empty slots.
-        allowed: [N, K_out, K_in], bool: not the way back to where k→j came from. True in empty slots.
+        allowed: [N, K_out, K_in], bool: not the way back to where k→j came from; anything in empty slots.
     """
 
     slot_in: Tensor
