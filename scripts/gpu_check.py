@@ -24,7 +24,6 @@ from kanmlip.benchmark import triton_check
 from kanmlip.benchmark.interleave import interleave, ratios
 from kanmlip.benchmark.training_step import Setting, our_epoch
 from kanmlip.data.graph import batch_graphs
-from kanmlip.data.neighbours import build_graphs
 from kanmlip.data.root import cache_root, data_root
 from kanmlip.data.statistics import compute_statistics
 from kanmlip.errors import DataError
@@ -53,7 +52,7 @@ def prepare(arguments: list[str], frames: int) -> Setting:
     """Settings and graphs of the first toy frames."""
     config = compose_run(["dataset=toy", "budget=small", "trainer.device=cuda", *arguments])
     splits = config.dataset.load(data_root())
-    graphs = build_graphs(splits.train[:frames], config.model.cutoff, cache_root())
+    graphs = config.model.graphs(splits.train[:frames], cache_root())
     return Setting(config.model, compute_statistics(graphs, config.model.cutoff), graphs, config.trainer)
 
 

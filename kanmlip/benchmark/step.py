@@ -93,7 +93,6 @@ def prepare(plan: StepPlan) -> Setting:
     Raises:
         ConfigError: If the model, a placement or the size does not exist.
     """
-    from kanmlip.data.neighbours import build_graphs
     from kanmlip.data.root import cache_root, data_root
     from kanmlip.data.statistics import compute_statistics
     from kanmlip.experiment.configure import compose_run
@@ -104,7 +103,7 @@ def prepare(plan: StepPlan) -> Setting:
         if placement not in config.model.placements:
             raise ConfigError(describe_choice("--placements", placement, config.model.placements))
     splits = config.dataset.load(data_root())
-    graphs = build_graphs(splits.train[: plan.frames], config.model.cutoff, cache_root())
+    graphs = config.model.graphs(splits.train[: plan.frames], cache_root())
     return Setting(config.model, compute_statistics(graphs, config.model.cutoff), graphs, config.trainer)
 
 

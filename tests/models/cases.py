@@ -16,7 +16,7 @@ from kanmlip.kan import Basis
 from kanmlip.models.base import ModelConfig
 from kanmlip.models.potential import Potential
 from kanmlip.placement.config import HeadConfig, PlacementConfig
-from kanmlip.placement.place import place
+from kanmlip.placement.place import place, record_calls
 from kanmlip.placement.report import PlacementReport
 from kanmlip.schema import locate
 from tests.models.settings import CONF, bases, build, energy_models
@@ -80,3 +80,15 @@ def build_case(
     settings = PlacementConfig(name=case.placement, mace_style=case.mace_style, head=head or HeadConfig())
     report = place(potential, model, settings, NamedBasis(case.basis), graph)
     return potential.eval(), graph, model, report
+
+
+def check_heads_start_like_mlps(swapped: Potential, plain: Potential, report: PlacementReport, graph: Graph) -> None:
+    """Each head of ``swapped`` has the mean and the variance that the module in its place has in ``plain``, output by output."""
+    paths = [replaced.path for replaced in report.replaced]
+    assert paths
+    before = {path: output for path, _, output in record_calls(plain, paths, graph)}
+    after = {path: output for path, _, output in record_calls(swapped, paths, graph)}
+    for path in paths:
+        mean, std = before[path].mean(0), before[path].std(0)
+        assert ((after[path].mean(0) - mean).abs() <= 0.1 * (std + mean.abs())).all(), path
+        torch.testing.assert_close(after[path].var(0), std.square(), rtol=0.1, atol=1e-9)

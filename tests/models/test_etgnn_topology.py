@@ -15,6 +15,7 @@ from ase.io import read
 from kanmlip.data.graph import batch_graphs
 from kanmlip.data.neighbours import build_graphs
 from kanmlip.data.root import data_root
+from kanmlip.errors import DataError
 from kanmlip.models.etgnn import topology
 from kanmlip.models.etgnn.geometry import junctions, measure
 from kanmlip.models.etgnn.topology import NearestNeighbours, nearest
@@ -96,6 +97,13 @@ def test_structures_without_triplets_have_empty_ones(atoms: Atoms) -> None:
     assert graph.triplets.shape == (2, 0)
     assert graph.triplets.dtype == torch.int64
     assert graph.num_triplets.tolist() == [0]
+
+
+def test_atoms_at_one_place_are_refused() -> None:
+    """There the direction, and with it every tensor of the structure, would be not a number."""
+    pair = Atoms("SiO2", positions=[[0, 0, 0], [1.6, 0, 0], [1.6, 6.3, 1e-9]], cell=[6.0, 6.3, 6.0], pbc=True)
+    with pytest.raises(DataError, match=r"atoms 1 and 2 .*O2Si.*at one place"):
+        rule(8).connect(pair)
 
 
 def test_batches_offset_triplets_by_edges_and_count_them() -> None:

@@ -11,8 +11,8 @@ from ase import Atoms
 from kanmlip.errors import ConfigError
 from kanmlip.kan import KAN
 from kanmlip.placement.config import HeadConfig, PlacementConfig
-from kanmlip.placement.place import place, record_calls
-from tests.models.cases import Case, NamedBasis, all_cases, build_case
+from kanmlip.placement.place import place
+from tests.models.cases import Case, NamedBasis, all_cases, build_case, check_heads_start_like_mlps
 from tests.models.settings import build, energy_models
 
 SWAPPED = all_cases(with_none=False)
@@ -32,13 +32,7 @@ def test_forces_of_a_swapped_model_start_within_a_factor_of_three_of_the_mlps(ca
 def test_each_head_starts_with_the_mean_and_variance_of_the_module_it_replaced(case: Case, silver: list[Atoms]) -> None:
     swapped, graph, _, report = build_case(case, silver)
     plain, _, _ = build(energy_models()[case.model], silver)
-    paths = [replaced.path for replaced in report.replaced]
-    before = {path: output for path, _, output in record_calls(plain, paths, graph)}
-    after = {path: output for path, _, output in record_calls(swapped, paths, graph)}
-    for path in paths:
-        mean, std = before[path].mean(0), before[path].std(0)
-        assert ((after[path].mean(0) - mean).abs() <= 0.1 * (std + mean.abs())).all(), path
-        torch.testing.assert_close(after[path].var(0), std.square(), rtol=0.1, atol=1e-9)
+    check_heads_start_like_mlps(swapped, plain, report, graph)
 
 
 @pytest.mark.parametrize("case", SWAPPED, ids=str)

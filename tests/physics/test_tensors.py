@@ -58,6 +58,21 @@ def test_born_charges_turn_with_the_structure_whatever_is_swapped(case: Case, dt
     assert relative(after, rotate(before)) < TOLERANCE[dtype]
 
 
+@pytest.mark.parametrize("triplet_range", [4.0, None], ids=["pruned", "all triplets"])
+def test_distances_of_just_the_triplet_range_or_the_cutoff_turn_alike(triplet_range: float | None) -> None:
+    """Cubic cells of 4 Å and 6 Å have many; each would be in or out as its rounding errors are."""
+    potential = build_network(RANKS)
+    legs = Atoms("SiO3", scaled_positions=[[0, 0, 0], [0.5, 0.5, 0.03], [0.5, 0.03, 0.5], [0.03, 0.5, 0.5]], cell=[4.0] * 3, pbc=True)
+    edges = Atoms("SiO2", positions=[[0, 0, 0], [1.6, 0, 0], [-1.6, 0.2, 0]], cell=[6.0] * 3, pbc=True)
+    for atoms in (legs, edges):
+        graphs = [connected([frame], 80, triplet_range) for frame in (atoms, turned(atoms))]
+        assert graphs[0].edge_index.shape == graphs[1].edge_index.shape
+        assert graphs[0].triplets.shape == graphs[1].triplets.shape
+        before, after = (potential(graph) for graph in graphs)
+        for name in RANKS:
+            assert relative(after[name], rotate(before[name])) < 1e-11, name
+
+
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_neither_the_batch_nor_a_translation_nor_the_choice_of_images_changes_a_tensor(case: Case) -> None:
     frames = [silica(seed) for seed in range(3)]

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from kanmlip.data.graph import Graph
+
+Distances = TypeVar("Distances", Tensor, NDArray[Any])
+# Å. A crystal may have many distances of just r_t or r_c: a cubic cell of 4 Å is no rarity. Were the limit there, rounding would
+# decide for each of them, in another way after a rotation; a little below it no round number is.
+RANGE_MARGIN = 1e-6
+
+
+def within(distance: Distances, limit: float) -> Distances:
+    """1[d < limit], false for a distance that is the limit but for rounding: [E], bool, from distances [E] and a limit in Å."""
+    return distance < limit - RANGE_MARGIN
 
 
 @dataclass(frozen=True)
@@ -79,7 +91,7 @@ class Junctions:
         slot_out: [E], slot of each edge among those that start at its source, in the flattened [N, K_out].
         shape: N, K_in, K_out.
         cosine: [N, K_out, K_in], cos α of j→i and k→j, float64; anything in empty slots.
-        allowed: [N, K_out, K_in], bool: not the way back to where k→j came from. True in empty slots.
+        allowed: [N, K_out, K_in], bool: not the way back to where k→j came from; anything in empty slots.
     """
 
     slot_in: Tensor

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from kanmlip.data.graph import Graph
 from kanmlip.errors import DataError
-from kanmlip.models.etgnn.geometry import Geometry, measure
+from kanmlip.models.etgnn.geometry import Geometry, measure, within
 from kanmlip.models.etgnn.network import ETGNNNetwork
 from kanmlip.models.potential import Potential
 
@@ -64,7 +64,7 @@ class TensorPotential(Potential):
         """
         geometry = measure(graph)
         if self.upstream.triplet_embedding is not None and graph.triplets.shape[1] == 0:
-            short = geometry.distance.detach() < self.triplet_range
+            short = within(geometry.distance.detach(), self.triplet_range)
             ends, starts = (torch.bincount(atom[short], minlength=geometry.num_atoms) for atom in (geometry.target, geometry.source))
             # Of two edges that start where one ends, one at most leads back.
             if bool(((ends >= 1) & (starts >= 2)).any()):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from kanmlip.errors import ConfigError
-from kanmlip.models.etgnn.geometry import Geometry
+from kanmlip.models.etgnn.geometry import Geometry, within
 from kanmlip.models.etgnn.layers import MLP
 
 # Products of u = e_ka and v = e_ai that a triplet k→a→i adds to a tensor of a. The triplet i→a→k, which is there too unless the
@@ -110,7 +110,7 @@ class TensorHead(nn.Module):
     def add_triplets(self, tensor: Tensor, triplets: Tensor, geometry: Geometry) -> Tensor:
         """``tensor`` [N, 3, …] and the triplet part."""
         direction = geometry.direction.to(triplets.dtype)
-        short = geometry.distance < self.triplet_range
+        short = within(geometry.distance, self.triplet_range)
         inside = short.index_select(0, geometry.first) & short.index_select(0, geometry.second)
         legs = {"u": direction.index_select(0, geometry.first), "v": direction.index_select(0, geometry.second)}
         scalars = (self.triplet(triplets) * inside.unsqueeze(1)).split(1, dim=1)

@@ -9,8 +9,10 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from kanmlip.data.neighbours import Topology, neighbour_edges
+from kanmlip.errors import DataError
+from kanmlip.models.etgnn.geometry import RANGE_MARGIN, within
 
-TOPOLOGY_VERSION = 1
+TOPOLOGY_VERSION = 2
 # Å. Distances closer than this belong to one shell. Files give positions to about 1e-6 Å; shells that differ on purpose, by more.
 SHELL_TOLERANCE = 1e-3
 
@@ -38,15 +40,27 @@ class NearestNeighbours:
     @property
     def key(self) -> str:
         """See :class:`kanmlip.data.neighbours.Connectivity`."""
-        return f"etgnn {TOPOLOGY_VERSION} {self!r} {SHELL_TOLERANCE!r}"
+        return f"etgnn {TOPOLOGY_VERSION} {self!r} {SHELL_TOLERANCE!r} {RANGE_MARGIN!r}"
 
     def connect(self, atoms: Atoms) -> Topology:
-        """See :class:`kanmlip.data.neighbours.Connectivity`."""
+        """See :class:`kanmlip.data.neighbours.Connectivity`.
+
+        Raises:
+            DataError: If two atoms are at one place: there is no direction from one to the other.
+        """
         edge_index, shift = neighbour_edges(atoms, self.cutoff)
         distances = lengths(atoms, edge_index, shift)
+        if (distances < SHELL_TOLERANCE).any():
+            one, other = edge_index[:, distances < SHELL_TOLERANCE][:, 0].tolist()
+            raise DataError(
+                f"atoms {one} and {other} (counted from 0) of a structure {atoms.get_chemical_formula()} are at one place, and "
+                f"model=etgnn needs the direction from each atom to the next; take one of them out, or the frame"
+            )
+        inside = within(distances, self.cutoff)
+        edge_index, shift, distances = edge_index[:, inside], shift[inside], distances[inside]
         kept = nearest(edge_index[0], distances, self.max_neighbours, self.whole_shells)
         edge_index, shift, distances = edge_index[:, kept], shift[kept], distances[kept]
-        short = np.ones(len(distances), dtype=bool) if self.triplet_range is None else distances < self.triplet_range
+        short = np.ones(len(distances), dtype=bool) if self.triplet_range is None else within(distances, self.triplet_range)
         return Topology(edge_index, shift, triplets(edge_index, shift, short))
 
 
