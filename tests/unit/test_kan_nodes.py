@@ -14,9 +14,7 @@ from torch.profiler import ProfilerActivity, profile
 from kanmlip.kan import KAN, AdaptiveGaussian, Basis, BSpline, Gaussian
 from tests.unit.test_kan_basis import each_basis
 
-pytestmark = pytest.mark.skipif(
-    not any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "clang++")), reason="no C++ compiler"
-)
+pytestmark = pytest.mark.skipif(not any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "clang++")), reason="no C++ compiler")
 
 
 def make(basis: Basis, backend: str = "cpu") -> tuple[KAN, Tensor]:
