@@ -1,4 +1,7 @@
-"""The gradients of a KAN layer's three contractions, each made of the same three, and the layer in eager mode."""
+"""The gradients of a KAN layer's three contractions, each made of the same three, and the layer in eager mode.
+
+Backends may have nodes of their own for eager mode, as the compiled kernels have (``cpu/nodes.h``, with the same formulas).
+"""
 
 from __future__ import annotations
 
