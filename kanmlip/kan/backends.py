@@ -12,6 +12,7 @@ from torch import Tensor
 
 from kanmlip.kan import backend_torch
 from kanmlip.kan.expansion import Expansion, read_spec
+from kanmlip.kan.kept import Kept, fits
 from kanmlip.kan.spec import read_settings
 
 
@@ -31,6 +32,10 @@ class Contractions:
         self.expansion = expansion
         # y(x, W) with nodes of the autograd graph of the backend's own, if it has such.
         self.layer: Callable[[Tensor, Tensor], Tensor] | None = getattr(kernels, "layer", lambda _: None)(expansion)
+
+    def keeping(self, x: Tensor) -> Contractions | Kept:
+        """The same for all passes of one layer over x [N, in]: in plain PyTorch, small layers keep their functions."""
+        return Kept(self.expansion, x) if self.kernels is cast("object", backend_torch) and fits(self.expansion, x) else self
 
     def output(self, x: Tensor, v: Tensor | None, weight: Tensor, shape: Tensor | None, order: int) -> Tensor:
         """A_d [N, out]."""

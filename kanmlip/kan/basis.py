@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from kanmlip.kan.family import Family
 
 MAX_DERIVATIVE = 3
+# The orders that small layers ask ``Basis.write`` for at once; a basis may have a shorter way for them.
+TOGETHER = (0, 1, 2)
 
 
 class Basis(nn.Module, ABC):

@@ -64,11 +64,16 @@ class _Memory(threading.local):
 _memory = _Memory()
 
 
+def take(like: Tensor, size: int) -> Tensor:
+    """Scratch memory of ``size`` elements on the device and in the dtype of ``like``, to be used before the next call of this."""
+    return like.new_empty(size) if like.is_cuda else _memory.take(like, size)
+
+
 def _scratch(expansion: Expansion, x: Tensor, rows: int, orders: int, product: bool) -> tuple[list[Tensor], Tensor | None]:
     """Buffers of ``expansion.write`` for each order and, if asked for, one for a product of the expansion's size [rows, columns · in]."""
     shape = expansion.buffer_shape(x, rows)
     sizes = [math.prod(shape)] * orders + [rows * expansion.columns * x.shape[1]] * product
-    memory = x.new_empty(sum(sizes)) if x.is_cuda else _memory.take(x, sum(sizes))
+    memory = take(x, sum(sizes))
     parts = torch.split(memory, sizes)
     return [part.view(shape) for part in parts[:orders]], parts[-1].view(rows, -1) if product else None
 

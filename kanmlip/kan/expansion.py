@@ -9,7 +9,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from kanmlip.kan.basis import Basis
+from kanmlip.kan.basis import TOGETHER, Basis
 from kanmlip.kan.spec import BACKENDS, read_settings, write_spec
 
 
@@ -27,6 +27,7 @@ class Expansion(nn.Module):
     """
 
     offset: Tensor
+    offset_together: Tensor
 
     def __init__(self, basis: Basis, base: bool, zero_preserving: bool) -> None:
         super().__init__()
@@ -35,6 +36,7 @@ class Expansion(nn.Module):
         self.zero_preserving = zero_preserving
         self.columns = basis.num_basis + int(base)
         self.register_buffer("offset", torch.empty(0), persistent=False)
+        self.register_buffer("offset_together", torch.empty(0), persistent=False)
         self._set_offset()
         self.specs = {backend: write_spec(basis.kernel(), base, zero_preserving, backend) for backend in BACKENDS}
 
@@ -91,7 +93,7 @@ class Expansion(nn.Module):
         outs = [buffer[:n] for buffer in buffers]
         self.basis.write(x, orders, outs, shape)
         if self.zero_preserving and orders[0] == 0:
-            outs[0][:, pad : pad + num_basis].sub_(self.offset if shape is None else self._at_zero(shape))
+            outs[0][:, pad : pad + num_basis].sub_(self._offset(orders, shape))
         if self.base:
             _write_silu(x, orders, [out[:, pad + num_basis] for out in outs])
         return [out[:, pad : pad + self.columns] for out in outs]
@@ -100,15 +102,22 @@ class Expansion(nn.Module):
         if not self.zero_preserving:
             return
         with torch.no_grad():
-            self.register_buffer("offset", self._at_zero(None), persistent=False)
+            self.register_buffer("offset", self._at_zero((0,), None), persistent=False)
+            self.register_buffer("offset_together", self._at_zero(TOGETHER, None), persistent=False)
 
-    def _at_zero(self, shape: Tensor | None) -> Tensor:
-        """φ_k(0) [K, 1]."""
+    def _offset(self, orders: Sequence[int], shape: Tensor | None) -> Tensor:
+        together = tuple(orders) == TOGETHER
+        if shape is not None:
+            return self._at_zero(TOGETHER if together else (0,), shape)
+        return self.offset_together if together else self.offset
+
+    def _at_zero(self, orders: Sequence[int], shape: Tensor | None) -> Tensor:
+        """φ_k(0) [K, 1] as ``Basis.write`` of these orders has it."""
         # By write itself and on more than one vector register of zeros: f(0) = 0 to the last bit needs the same arithmetic.
         pad, like = self.basis.pad, self.offset
-        out = like.new_empty(1, self.basis.num_basis + 2 * pad, 64)
-        self.basis.write(like.new_zeros(1, 64), (0,), (out,), shape)
-        return out[0, pad : pad + self.basis.num_basis, :1].clone()
+        outs = [like.new_empty(1, self.basis.num_basis + 2 * pad, 64) for _ in orders]
+        self.basis.write(like.new_zeros(1, 64), orders, outs, shape)
+        return outs[0][0, pad : pad + self.basis.num_basis, :1].clone()
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Expansion:
         cast("Callable[..., nn.Module]", super()._apply)(fn, recurse)
@@ -140,6 +149,13 @@ def _silu(x: Tensor, derivative: int) -> Tensor:
 
 def _write_silu(x: Tensor, orders: Sequence[int], outs: Sequence[Tensor]) -> None:
     """``_silu`` into given memory, without a graph and in few passes."""
+    if tuple(orders) == TOGETHER:
+        s = torch.sigmoid(x)
+        slope = torch.addcmul(s, s, s, value=-1)
+        torch.mul(x, s, out=outs[0])
+        torch.addcmul(s, x, slope, out=outs[1])
+        torch.mul(slope, torch.addcmul(x, x, s, value=-2).add_(2), out=outs[2])
+        return
     one = x.new_ones(()).expand_as(x)
     for order, out in zip(orders, outs, strict=True):
         if order == 0:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from kanmlip.kan.basis import Basis, check_count, check_derivative, check_grid
+from kanmlip.kan.basis import TOGETHER, Basis, check_count, check_derivative, check_grid
 from kanmlip.kan.family import Gaussians
 
 # Functions that share one anchor in the recurrence. With 8 the anchor's own value underflows in float32 only where all
@@ -68,7 +68,7 @@ class Gaussian(Basis):
         top = max(orders)
         check_derivative(top)
         value = targets[0] if 0 in targets else x.new_empty(x.shape[0], self.num_basis, x.shape[1])
-        self._values(x, value)
+        self._values(x, value, few=tuple(orders) == TOGETHER)
         if top == 0:
             return
         slope = -2 / self.spacing**2
@@ -78,8 +78,8 @@ class Gaussian(Basis):
             step = torch.mul(w, current, out=targets.get(n + 1))
             before, current = current, step.add_(before, alpha=n * slope)
 
-    def _values(self, x: Tensor, out: Tensor) -> None:
-        if x.is_cuda:  # there an exponential is cheaper than more kernels
+    def _values(self, x: Tensor, out: Tensor, few: bool) -> None:
+        if x.is_cuda or few:  # an exponential is cheaper than calling more operators
             u = torch.sub((x / self.spacing).unsqueeze(1), (self.centres / self.spacing).unsqueeze(-1), out=out)
             u.square_().neg_().exp_()
             return

@@ -43,8 +43,9 @@ class KANLayer(nn.Module):
         norm: ``scale`` divides each channel by the buffer ``input_scale`` (1 until calibrated, then frozen); ``layer`` is
             a LayerNorm without parameters, as in FastKAN: steep at zero input, so energies jump at the cutoff; ``none``.
         backend: ``auto`` takes the fastest kernels for the device at hand; ``cpu`` (C++, compiled on first use), ``triton``
-            (CUDA) and ``torch`` (plain PyTorch) name one; none of these stores the expanded basis. ``reference`` is the
-            definition, differentiated by PyTorch itself. The attribute may be changed at any time.
+            (CUDA) and ``torch`` (plain PyTorch) name one; none of these stores the expanded basis, but that ``torch`` keeps it
+            for the passes of a small layer (``kept``). ``reference`` is the definition, differentiated by PyTorch itself. The
+            attribute may be changed at any time.
 
     Raises:
         ValueError: If a width is below 1 or ``norm`` or ``backend`` is not one of the choices.

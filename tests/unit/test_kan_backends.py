@@ -51,7 +51,8 @@ def tensors(rows: int, width: int, out: int, columns: int, dtype: torch.dtype, s
 
 def relative(one: Tensor, other: Tensor) -> float:
     """Largest difference, relative to the largest entry, or to one."""
-    return float((one.double() - other.double()).abs().max() / other.double().abs().max().clamp_min(1.0))
+    one, other = one.detach().double(), other.detach().double()
+    return float((one - other).abs().max() / other.abs().max().clamp_min(1.0))
 
 
 def definition(expansion: Expansion, x: Tensor, v: Tensor, g: Tensor, weight: Tensor, order: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -8,6 +8,8 @@ from torch import Tensor
 
 from kanmlip.kan import KAN, Basis, KANLayer, backend_torch
 from kanmlip.kan import contraction as contraction_module
+from kanmlip.kan import kept as kept_module
+from kanmlip.kan.kept import Kept
 from tests.unit.test_kan_basis import each_basis
 
 each_dtype = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -99,23 +101,26 @@ def test_one_sided_gradients(basis_class: type[Basis], frozen: str) -> None:
 
 @each_basis
 def test_blocks_of_rows_give_the_same(basis_class: type[Basis], monkeypatch: pytest.MonkeyPatch) -> None:
-    kan, x = make((9, 5, 3), basis_class), inputs(50, 9)
+    kan, x = make((9, 5, 3), basis_class, backend="torch"), inputs(50, 9)
+    monkeypatch.setattr(kept_module, "KEPT_ELEMENTS", 0)
     whole = step(kan, x)
     monkeypatch.setattr(contraction_module, "_BLOCK_CPU", 7 * 9 * 9)
     for one, other in zip(step(kan, x), whole, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
 
 
-def test_forces_do_not_work_out_the_weights_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("owner", "name", "kept"), [(backend_torch, "contract_weight", 0), (Kept, "weight", 1000)])
+def test_forces_do_not_work_out_the_weights_gradients(owner: object, name: str, kept: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """grad(energy, positions) of a custom Function computes them too, unless prevented (pytorch issue 56500)."""
     calls = []
-    original = backend_torch.contract_weight
+    original = getattr(owner, name)
 
     def spy(*arguments: object) -> Tensor:
         calls.append(arguments)
-        return original(*arguments)  # type: ignore[arg-type]
+        return original(*arguments)  # type: ignore[no-any-return]
 
-    monkeypatch.setattr(backend_torch, "contract_weight", spy)
+    monkeypatch.setattr(kept_module, "KEPT_ELEMENTS", kept)
+    monkeypatch.setattr(owner, name, spy)
     kan, x = KAN((4, 3, 1), _some_basis(), backend="torch"), torch.randn(5, 4, requires_grad=True)
     (slope,) = torch.autograd.grad(kan(x).sum(), x, create_graph=True)
     assert not calls

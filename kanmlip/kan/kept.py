@@ -1,0 +1,124 @@
+"""A small layer in plain PyTorch: its functions are worked out once, and kept for the passes of a force-training step.
+
+Most of the time of a layer without compiled kernels goes into them, and into calling operators: here they are as few as they can be.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import defaultdict
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from kanmlip.kan.basis import TOGETHER
+from kanmlip.kan.contraction import take
+from kanmlip.kan.expansion import Expansion
+
+# A layer keeps its functions if they are no more elements than this at one order of differentiation, one block of what larger layers
+# recompute block by block: the memory does not grow with a layer's inputs.
+KEPT_ELEMENTS = 1 << 19
+_SPARE = 12
+
+
+class _Pool:
+    """Memory on the CPU that is used again: the system's is handed out page by page, which takes longer than the functions do."""
+
+    def __init__(self) -> None:
+        self._spare: dict[tuple[torch.dtype, int], list[Tensor]] = defaultdict(list)
+        self._lock = threading.Lock()
+
+    def take(self, like: Tensor, size: int) -> Tensor:
+        """At least ``size`` elements of the dtype of ``like``."""
+        size = 1 << (size - 1).bit_length()
+        with self._lock:
+            spare = self._spare[like.dtype, size]
+            if spare:
+                return spare.pop()
+        with torch.inference_mode(False):
+            return torch.empty(size, dtype=like.dtype)
+
+    def give(self, memory: Tensor) -> None:
+        """Take back what nobody reads any more."""
+        with self._lock:
+            spare = self._spare[memory.dtype, memory.numel()]
+            if len(spare) < _SPARE:
+                spare.append(memory)
+
+
+_pool = _Pool()
+
+
+class Kept:
+    """The three sums of a layer at one x [N, in], as ``backends.Contractions`` has them for any x.
+
+    Args:
+        expansion: The functions.
+        x: Points [N, in], for which ``fits`` is true.
+    """
+
+    def __init__(self, expansion: Expansion, x: Tensor) -> None:
+        self.expansion = expansion
+        self._room = expansion.buffer_shape(x, x.shape[0])
+        self._functions: dict[int, Tensor] = {}
+        self._memory: list[Tensor] = []
+
+    def output(self, x: Tensor, v: Tensor | None, weight: Tensor, shape: Tensor | None, order: int) -> Tensor:
+        """A_d [N, out]."""
+        return torch.mm(self._matrix(x, v, shape, order), weight.reshape(weight.shape[0], -1).t())
+
+    def weight(self, x: Tensor, v: Tensor | None, g: Tensor, shape: Tensor | None, order: int) -> Tensor:
+        """B_d [out, columns, in]."""
+        return torch.mm(g.t(), self._matrix(x, v, shape, order)).view(g.shape[1], -1, x.shape[1])
+
+    def input(self, x: Tensor, g: Tensor, weight: Tensor, shape: Tensor | None, order: int) -> Tensor:
+        """C_d [N, in]."""
+        functions = self._get(x, shape, order)
+        gw = self._product(functions)
+        torch.mm(g, weight.reshape(weight.shape[0], -1), out=gw.view(len(gw), -1))
+        return gw.mul_(functions).sum(1)
+
+    def input_gradients(self, x: Tensor, v: Tensor, g: Tensor, weight: Tensor, shape: Tensor | None, order: int) -> tuple[Tensor, ...]:
+        """v C_{d+1} [N, in], A_d(v) [N, out] and B_d(v) [out, columns, in]."""
+        by_x = self.input(x, g, weight, shape, order + 1).mul_(v)
+        matrix = self._matrix(x, v, shape, order)
+        flat = weight.reshape(weight.shape[0], -1)
+        return by_x, torch.mm(matrix, flat.t()), torch.mm(g.t(), matrix).view(weight.shape)
+
+    def _matrix(self, x: Tensor, v: Tensor | None, shape: Tensor | None, order: int) -> Tensor:
+        """v φ⁽ᵈ⁾ [N, columns · in], to be used before the next product."""
+        functions = self._get(x, shape, order)
+        if v is not None:
+            functions = torch.mul(functions, v.unsqueeze(1), out=self._product(functions))
+        return functions.view(len(x), -1)
+
+    def _product(self, functions: Tensor) -> Tensor:
+        """Scratch memory of the functions' shape [N, columns, in]."""
+        return take(functions, functions.numel()).view(functions.shape)
+
+    def _get(self, x: Tensor, shape: Tensor | None, order: int) -> Tensor:
+        """φ⁽ᵈ⁾ [N, columns, in]."""
+        if order not in self._functions:
+            self._add(x, TOGETHER if order in TOGETHER else (order,), shape)
+        return self._functions[order]
+
+    def _add(self, x: Tensor, orders: Sequence[int], shape: Tensor | None) -> None:
+        size = math.prod(self._room)
+        if x.is_cuda:
+            buffers = [x.new_empty(self._room) for _ in orders]
+        else:
+            memory = [_pool.take(x, size) for _ in orders]
+            self._memory += memory
+            buffers = [part[:size].view(self._room) for part in memory]
+        self._functions.update(zip(orders, self.expansion.write(x, orders, buffers, shape), strict=True))
+
+    def __del__(self) -> None:
+        for memory in self._memory:
+            _pool.give(memory)
+
+
+def fits(expansion: Expansion, x: Tensor) -> bool:
+    """Whether the functions at x [N, in] are few enough to be kept."""
+    return 0 < math.prod(expansion.buffer_shape(x, x.shape[0])) <= KEPT_ELEMENTS
