@@ -52,9 +52,9 @@ def conserved_energy(dynamics: MolecularDynamics) -> float:
     """What the integrator should conserve, eV; NaN for Langevin, which conserves nothing."""
     if isinstance(dynamics, Langevin):
         return float("nan")
-    if isinstance(dynamics, NoseHooverChainNVT):
-        return float(dynamics.get_conserved_energy())
-    return float(dynamics.atoms.get_potential_energy() + dynamics.atoms.get_kinetic_energy())
+    total = float(dynamics.atoms.get_potential_energy() + dynamics.atoms.get_kinetic_energy())
+    # Not ASE's sum of the same: that one wants a free energy, which not every calculator has.
+    return total + dynamics._thermostat.get_thermostat_energy() if isinstance(dynamics, NoseHooverChainNVT) else total
 
 
 def capture(dynamics: MolecularDynamics, random: np.random.Generator) -> dict[str, NDArray[Any]]:

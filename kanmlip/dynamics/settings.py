@@ -49,6 +49,13 @@ class MDSettings(Schema):
         return self.model_dump(mode="json", exclude=set(CHANGEABLE))
 
 
+def option(field: str) -> str:
+    """The option of ``kanmlip-md`` that sets a field: without its unit."""
+    for unit in ("_K", "_fs", "_per_ps"):
+        field = field.removesuffix(unit)
+    return "--" + field.replace("_", "-")
+
+
 def read_settings(values: dict[str, Any]) -> MDSettings:
     """Check settings that a user typed as options of a command.
 
@@ -58,7 +65,9 @@ def read_settings(values: dict[str, Any]) -> MDSettings:
     try:
         settings = MDSettings.model_validate(values)
     except ValidationError as error:
-        lines = [f"--{str(fault['loc'][0]).replace('_', '-')}={fault['input']}: {fault['msg'].lower()}" for fault in error.errors()]
+        lines = (
+            f"{option(str(fault['loc'][0]))}={fault['input']}: {fault['msg'][0].lower()}{fault['msg'][1:]}" for fault in error.errors()
+        )
         raise ConfigError("\n".join(lines)) from error
     if settings.ensemble != "nve" and settings.temperature_K == 0:
         raise ConfigError(f"--temperature=0 has no thermostat for --ensemble={settings.ensemble}; give a temperature, or --ensemble=nve")

@@ -15,10 +15,16 @@ from numpy.typing import NDArray
 
 from kanmlip.dynamics.files import SimulationFiles
 from kanmlip.dynamics.integrator import (
-    capture, conserved_energy, draw_momenta, make_dynamics, restore_atoms, restore_thermostat, stop_centre_of_mass,
+    capture,
+    conserved_energy,
+    draw_momenta,
+    make_dynamics,
+    restore_atoms,
+    restore_thermostat,
+    stop_centre_of_mass,
 )  # fmt: skip
 from kanmlip.dynamics.progress import StepProgress
-from kanmlip.dynamics.settings import MDSettings
+from kanmlip.dynamics.settings import MDSettings, option
 from kanmlip.dynamics.watch import Limits, UnstableError, Watch
 from kanmlip.errors import ConfigError
 
@@ -95,12 +101,11 @@ def check_same(before: Mapping[str, Any], identity: Mapping[str, Any], settings:
     if not before:
         return
     way_out = "choose another --output, or throw that simulation away with --restart"
-    for section, name in (("settings", "--"), ("source", "")):
+    for section in ("settings", "source"):
         then, now = before.get(section) or {}, identity[section]
         for key in now:
             if then.get(key) != now[key]:
-                option = f"{name}{key.replace('_', '-')}" if name else key
-                raise ConfigError(f"{option}={now[key]}, but the simulation in {folder} has {option}={then.get(key)}; {way_out}")
+                raise ConfigError(f"{option(key)}={now[key]}, but the simulation in {folder} has {then.get(key)}; {way_out}")
     if before.get("start_sha256") != identity["start_sha256"]:
         raise ConfigError(f"the simulation in {folder} started from another structure; {way_out}")
     if before.get("status") == "unstable":
