@@ -14,7 +14,7 @@ from kanmlip.dynamics.files import SimulationFiles, read_thermo
 from kanmlip.dynamics.rdf import RadialDistribution, radial_distribution
 from kanmlip.errors import ConfigError
 from kanmlip.experiment.atomic import write_json
-from kanmlip.pictures.figure import COLOURS, new_figure, save
+from kanmlip.pictures.figure import COLOURS, new_figure, save, styled
 
 # Frames that g(r) is averaged over; more change nothing that can be seen.
 MOST_FRAMES = 500
@@ -80,6 +80,7 @@ def _rdf(files: SimulationFiles) -> RadialDistribution | str:
         return str(error)
 
 
+@styled
 def draw_rdf(rdf: RadialDistribution, folder: Path) -> list[Path]:
     """Write rdf.png and rdf.svg."""
     figure = new_figure(4.0, 2.8)
@@ -92,6 +93,7 @@ def draw_rdf(rdf: RadialDistribution, folder: Path) -> list[Path]:
     return save(figure, folder, "rdf")
 
 
+@styled
 def draw_energy(thermo: dict[str, NDArray[np.float64]], drift: Drift | None, number: int, folder: Path) -> list[Path]:
     """Write energy.png and energy.svg: the conserved energy with its line where there is one, and the temperature."""
     figure = new_figure(4.6, 3.6)
