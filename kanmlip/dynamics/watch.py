@@ -61,7 +61,9 @@ class Watch:
         Raises:
             UnstableError: In one line what is wrong with which atom.
         """
-        energy, forces = atoms.get_potential_energy(), atoms.get_forces()
+        forces = atoms.get_forces()
+        # Not asked for again where the calculator has it: ASE compares two structures for every question.
+        energy = atoms.calc.results["energy"] if "energy" in atoms.calc.results else atoms.get_potential_energy()
         if not np.isfinite(energy) or not np.isfinite(forces).all() or not np.isfinite(atoms.positions).all():
             raise UnstableError(f"the energy is {energy:g} eV and {int((~np.isfinite(forces)).sum())} force components are not finite")
         pull = np.linalg.norm(forces, axis=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -21,28 +22,37 @@ TITLES = {
 
 
 def verdicts(run: Examination, mlp: Examination | None) -> list[dict[str, Any]]:
-    """The bars that there are: text, whether it is met, and the numbers; ``met`` is none where one is missing."""
+    """The bars that there are: text, verdict and numbers; a drift is judged only where twice its standard error leaves no doubt."""
     jump = run.parts["cutoff"].values.get("largest_jump_eV")
     found: list[dict[str, Any]] = [
         {
             "text": f"no energy jump above {LARGEST_JUMP_EV:g} eV at the cutoff",
-            "met": None if jump is None else jump <= LARGEST_JUMP_EV,
+            "verdict": _judge(jump, 0.0, LARGEST_JUMP_EV),
             "value": jump,
             "limit": LARGEST_JUMP_EV,
         }
     ]
     drift = run.parts["nve"].values.get("drift_meV_per_atom_ps")
+    error = run.parts["nve"].values.get("drift_error_meV_per_atom_ps", 0.0)
     other = None if mlp is None else mlp.parts["nve"].values.get("drift_meV_per_atom_ps")
     limit = max(DRIFT_MEV_PER_ATOM_PS, DRIFT_RATIO * abs(other or 0.0))
     found.append(
         {
             "text": f"NVE drift at most {DRIFT_MEV_PER_ATOM_PS:g} meV/atom/ps, or {DRIFT_RATIO:g} × the MLP's",
-            "met": None if drift is None else abs(drift) <= limit,
+            "verdict": _judge(drift, 2 * error, limit),
             "value": drift,
             "limit": limit,
         }
     )
     return found
+
+
+def _judge(value: float | None, doubt: float, limit: float) -> str:
+    if value is None or not math.isfinite(value):
+        return "not measured"
+    if abs(value) + doubt <= limit:
+        return "met"
+    return "missed" if abs(value) - doubt > limit else "undecided"
 
 
 def render(run: Examination, mlp: Examination | None) -> str:
@@ -84,9 +94,9 @@ def write_report(run: Examination, mlp: Examination | None, note: str | None, fo
 
 
 def _verdict(verdict: dict[str, Any]) -> str:
-    word = {True: "met", False: "**missed**", None: "not measured"}[verdict["met"]]
     value = "" if verdict["value"] is None else f" ({verdict['value']:.2g}, limit {verdict['limit']:.2g})"
-    return f"* {verdict['text']}: {word}{value}"
+    hint = "; a longer NVE run would tell: --nve-steps" if verdict["verdict"] == "undecided" else ""
+    return f"* {verdict['text']}: **{verdict['verdict']}**{value}{hint}"
 
 
 def _words(key: str) -> str:

@@ -12,6 +12,7 @@ from kanmlip.errors import ConfigError
 from kanmlip.pictures.figure import COLOURS, new_figure, save, styled
 
 PANELS_IN_A_ROW = 3
+LOGARITHMIC = 5.0
 FEW_EPOCHS = 30  # with fewer, each is a point
 
 
@@ -50,7 +51,7 @@ def draw_learning(history: dict[str, NDArray[np.float64]], best_epoch: int | Non
         for column, colour in zip(columns, COLOURS, strict=False):
             label = column.removeprefix("train/") if len(columns) > 1 else None
             axes.plot(history["epoch"], history[column], color=colour, linewidth=1.0, label=label, marker=marker)
-        if all((history[column][np.isfinite(history[column])] > 0).all() for column in columns):
+        if _spans(np.concatenate([history[column] for column in columns])):
             axes.set_yscale("log")
         if best_epoch is not None:
             axes.axvline(best_epoch, color="0.7", linewidth=0.8, linestyle="--")
@@ -61,3 +62,9 @@ def draw_learning(history: dict[str, NDArray[np.float64]], best_epoch: int | Non
     for axes in grid[len(panels) :]:
         axes.set_axis_off()
     return save(figure, folder, "learning")
+
+
+def _spans(values: NDArray[np.float64]) -> bool:
+    """Whether a logarithmic axis shows more: all positive, and several times apart."""
+    finite = values[np.isfinite(values)]
+    return bool(len(finite)) and bool(finite.min() > 0) and bool(finite.max() > LOGARITHMIC * finite.min())

@@ -12,6 +12,7 @@ from kanmlip.pictures.predictions import Pairs
 
 # A picture of more points looks the same and an SVG of it cannot be opened.
 MOST_POINTS = 20_000
+FEW_POINTS = 300  # fewer are drawn larger
 
 
 @styled
@@ -35,9 +36,10 @@ def draw_parity(pairs: Sequence[Pairs], folder: Path) -> list[Path]:
         if len(shown):
             both = np.concatenate([pair.true[shown], pair.predicted[shown]])
             axes.plot([both.min(), both.max()], [both.min(), both.max()], color="0.6", linewidth=0.8)
-        axes.plot(
-            pair.true[shown], pair.predicted[shown], ".", color=COLOURS[0], markersize=2, alpha=0.4, markeredgewidth=0, rasterized=True
-        )
+        size, alpha = (5, 0.8) if len(shown) < FEW_POINTS else (2, 0.4)
+        looks = {"color": COLOURS[0], "markersize": size, "alpha": alpha, "markeredgewidth": 0, "rasterized": True}
+        axes.plot(pair.true[shown], pair.predicted[shown], ".", **looks)
+        axes.locator_params(nbins=4)
         axes.set(xlabel=f"true ({pair.unit})" if pair.unit else "true", ylabel="predicted")
         axes.set_title(f"{pair.split}: {pair.label}\nMAE {pair.mae:.3g}, RMSE {pair.rmse:.3g}", fontsize=7)
     return save(figure, folder, "parity")
