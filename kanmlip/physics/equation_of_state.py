@@ -38,7 +38,7 @@ def equation_of_state(crystal: Atoms, calculator: Calculator) -> tuple[Part, Ato
         return np.array([cell.get_volume() for cell in cells]), np.array([cell.get_potential_energy() for cell in cells])
 
     volumes, energies = evaluate(crystal, SCAN)
-    valleys = [i for i in range(1, len(SCAN) - 1) if energies[i] <= energies[i - 1] and energies[i] <= energies[i + 1]]
+    valleys = [i for i in range(1, len(SCAN) - 1) if energies[i] < min(energies[i - 1], energies[i + 1])]
     if not valleys:
         raise ConfigError(f"E(V) has no minimum between {SCAN[0]:.2f} and {SCAN[-1]:.2f} of the crystal's lengths")
     guess = min(valleys, key=lambda i: abs(SCAN[i] - 1))
