@@ -31,6 +31,9 @@ def main(arguments: list[str] | None = None) -> int:
     except KanmlipError as error:
         sys.stderr.write(f"kanmlip-md: {error}\n")
         return error.exit_code
+    except KeyboardInterrupt:
+        say("ended at once; the same command goes on from the last state")
+        return INTERRUPTED
 
 
 def parser() -> argparse.ArgumentParser:
@@ -145,6 +148,7 @@ def describe(settings: MDSettings) -> str:
 def report(summary: dict[str, Any], outcome: Outcome, folder: Path) -> None:
     """Print what came out."""
     from kanmlip.dynamics import Drift
+    from kanmlip.experiment.lock import LOCK_FILE
 
     print(f"{outcome.status} at step {outcome.step}" + (f": {outcome.reason}" if outcome.reason else ""))
     if summary["temperature_K"] is not None:
@@ -155,7 +159,7 @@ def report(summary: dict[str, Any], outcome: Outcome, folder: Path) -> None:
         print(f"energy drift  {Drift(**summary['drift'])}, fluctuation {summary['drift']['fluctuation_meV_per_atom']:.2g} meV/atom")
     if "rdf_missing" in summary:
         print(f"no g(r): {summary['rdf_missing']}")
-    print(f"in {folder}: {', '.join(sorted(path.name for path in folder.iterdir() if not path.name.startswith('.')))}")
+    print(f"in {folder}: {', '.join(sorted(path.name for path in folder.iterdir() if path.name != LOCK_FILE))}")
     if outcome.status == "interrupted":
         print("give the same command again to go on")
     if outcome.status == "unstable":

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -27,6 +28,7 @@ from kanmlip.dynamics.progress import StepProgress
 from kanmlip.dynamics.settings import MDSettings, option
 from kanmlip.dynamics.watch import Limits, UnstableError, Watch
 from kanmlip.errors import ConfigError
+from kanmlip.experiment.lock import AlreadyRunningError, locked
 
 
 @dataclass(frozen=True)
@@ -70,18 +72,29 @@ def simulate(
         stop: Asked after every step; true ends this part with a state to go on from.
 
     Raises:
-        ConfigError: If the folder holds another simulation, or files that do not fit together; nothing is changed then.
+        ConfigError: If the folder holds another simulation, files that do not fit together, or a process at work; nothing is
+            changed then.
     """
     files = SimulationFiles(folder)
-    if restart:
-        files.clear()
     identity = {"settings": settings.path_of(), "start_sha256": fingerprint(atoms), "source": dict(source or {})}
-    check_same(files.description_now(), identity, settings, folder)
-    run = _Run(atoms, settings, files, cutoff, limits)
-    files.describe(**identity, steps=settings.steps, status="running", step=run.step, reason=None, num_atoms=len(atoms))
-    outcome = run.advance(show_progress, stop)
-    files.describe(status=outcome.status, step=outcome.step, reason=outcome.reason)
+    with _alone_in(folder):
+        if restart:
+            files.clear()
+        check_same(files.description_now(), identity, settings, folder)
+        run = _Run(atoms, settings, files, cutoff, limits)
+        files.describe(**identity, steps=settings.steps, status="running", step=run.step, reason=None, num_atoms=len(atoms))
+        outcome = run.advance(show_progress, stop)
+        files.describe(status=outcome.status, step=outcome.step, reason=outcome.reason)
     return outcome
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    try:
+        with locked(folder):
+            yield
+    except AlreadyRunningError as error:
+        raise ConfigError(f"another process is simulating in {folder}; wait for it, or choose another --output") from error
 
 
 def fingerprint(atoms: Atoms) -> str:

@@ -16,6 +16,7 @@ from kanmlip.dynamics.files import SimulationFiles, read_thermo
 from kanmlip.dynamics.settings import read_settings
 from kanmlip.dynamics.watch import Limits
 from kanmlip.errors import ConfigError
+from kanmlip.experiment.lock import locked
 from tests.dynamics.springs import ForgetfulEMT, Repulsion, Springs, bound_silver, silver_crystal
 
 SHORT = {"temperature_K": 600.0, "equilibration": 8, "steps": 30, "interval": 3, "checkpoint_interval": 7, "seed": 3}
@@ -98,6 +99,12 @@ def test_another_simulation_is_refused_and_kept(tmp_path: Path) -> None:
     other = settings.model_copy(update={"timestep_fs": 2.0})
     assert simulate(bound_silver(), other, tmp_path, cutoff=4.0, source=source, restart=True).status == "done"
     assert read_thermo(tmp_path / "thermo.csv")["time_ps"][-1] == pytest.approx(0.06)
+
+
+def test_two_processes_do_not_simulate_in_one_folder(tmp_path: Path) -> None:
+    with locked(tmp_path), pytest.raises(ConfigError, match="another process is simulating in"):
+        simulate(bound_silver(), MDSettings(**SHORT), tmp_path, cutoff=4.0, restart=True)
+    assert simulate(bound_silver(), MDSettings(**SHORT), tmp_path, cutoff=4.0).status == "done"
 
 
 def test_atoms_that_fly_apart_stop_the_simulation_and_nothing_is_lost(tmp_path: Path) -> None:
