@@ -74,6 +74,7 @@ def run(options: argparse.Namespace) -> int:
     from kanmlip.dynamics.analysis import analyse
     from kanmlip.dynamics.roughness import check_smooth
     from kanmlip.dynamics.settings import read_settings
+    from kanmlip.dynamics.source import describe_source
     from kanmlip.dynamics.start import starting_structure
     from kanmlip.errors import ConfigError
     from kanmlip.experiment.validation import load_run_config
@@ -98,7 +99,7 @@ def run(options: argparse.Namespace) -> int:
     say(f"{loaded.folder.name}: {atoms.symbols}, {describe(settings)}, {options.dtype}, {loaded.device}")
     if rough is not None:
         say(f"warning: {rough}")
-    source = {"run": loaded.folder.name, "checkpoint": options.checkpoint, "dtype": options.dtype}
+    source = describe_source(loaded, options.checkpoint)
     with stop_on_signal() as stop:
         outcome = simulate_here(atoms, settings, folder, config.model.cutoff, source, options.restart, stop)
     summary = analyse(folder, pictures=not options.no_pictures)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from kanmlip.dynamics import MDSettings
     from kanmlip.export.loading import LoadedRun
 
 EPILOG = """Pictures: learning curves, parity plots, errors by element, and the learned functions of each KAN layer with the density of
@@ -43,6 +44,7 @@ def parser() -> argparse.ArgumentParser:
     physics.add_argument("--crystal", type=Path, default=None, metavar="FILE", help="(default: the element's own, if it is cubic)")
     physics.add_argument("--structure", type=Path, default=None, metavar="FILE", help="for NVE (default: first validation frame)")
     physics.add_argument("--nve-steps", type=int, default=2000, metavar="STEPS", help="of 1 fs; 0 for none (default %(default)s)")
+    physics.add_argument("--nve-equilibration", type=int, default=500, metavar="STEPS", help="before them (default %(default)s)")
     physics.add_argument("--nve-temperature", type=float, default=600.0, metavar="K", help="(default %(default)s)")
     return top
 
@@ -77,7 +79,6 @@ def show_physics(options: argparse.Namespace) -> int:
     Raises:
         KanmlipError: For wrong input.
     """
-    from kanmlip.dynamics.settings import MDSettings
     from kanmlip.errors import ConfigError
     from kanmlip.export.loading import load_potential
     from kanmlip.physics.crystal import reference_crystal
@@ -96,8 +97,7 @@ def show_physics(options: argparse.Namespace) -> int:
     if options.crystal is not None:
         reference_crystal(run.species, options.crystal)
     mlp, note = load_mlp(run, options.mlp)
-    settings = MDSettings(temperature_K=options.nve_temperature, equilibration=500, steps=options.nve_steps) if options.nve_steps else None
-    questions = Questions(options.crystal, options.structure, settings)
+    questions = Questions(options.crystal, options.structure, nve_settings(options))
     folder = options.output if options.output is not None else run.folder / "physics"
     examined = examine(run, questions, folder, say)
     other = examine(mlp, questions, folder / "mlp", say) if mlp else None
@@ -105,6 +105,15 @@ def show_physics(options: argparse.Namespace) -> int:
     paths = draw_physics([examined, *([other] if other else [])], folder)
     finish(run, folder, [*paths, folder / "physics.md", folder / "physics.json"], options.no_wandb)
     return 0
+
+
+def nve_settings(options: argparse.Namespace) -> MDSettings | None:
+    """The NVE run that the options describe; none if it is left out."""
+    from kanmlip.dynamics import MDSettings
+
+    if options.nve_steps == 0:
+        return None
+    return MDSettings(temperature_K=options.nve_temperature, equilibration=options.nve_equilibration, steps=options.nve_steps, interval=5)
 
 
 def load_mlp(run: LoadedRun, name: str | None) -> tuple[LoadedRun | None, str | None]:

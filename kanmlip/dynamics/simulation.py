@@ -118,7 +118,8 @@ def check_same(before: Mapping[str, Any], identity: Mapping[str, Any], settings:
         then, now = before.get(section) or {}, identity[section]
         for key in now:
             if then.get(key) != now[key]:
-                raise ConfigError(f"{option(key)}={now[key]}, but the simulation in {folder} has {then.get(key)}; {way_out}")
+                name = option(key) if section == "settings" else key
+                raise ConfigError(f"{name}={now[key]}, but the simulation in {folder} has {then.get(key)}; {way_out}")
     if before.get("start_sha256") != identity["start_sha256"]:
         raise ConfigError(f"the simulation in {folder} started from another structure; {way_out}")
     if before.get("status") == "unstable":

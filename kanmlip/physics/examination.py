@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kanmlip.dynamics import MDSettings
+from kanmlip.dynamics.source import describe_source
 from kanmlip.dynamics.start import starting_structure
 from kanmlip.errors import ConfigError, KanmlipError
 from kanmlip.experiment.config import RunConfig
@@ -37,7 +38,7 @@ class Questions:
 
     crystal: Path | None = None
     structure: Path | None = None
-    nve: MDSettings | None = field(default_factory=lambda: MDSettings(temperature_K=600.0, equilibration=500, steps=2000))
+    nve: MDSettings | None = field(default_factory=lambda: MDSettings(temperature_K=600.0, equilibration=500, steps=2000, interval=5))
 
 
 @dataclass(frozen=True)
@@ -99,8 +100,8 @@ def examine(run: LoadedRun, questions: Questions, folder: Path, say: Callable[[s
     if nve is None:
         parts["nve"] = Part(missing="left out (--nve-steps 0)")
     else:
-        source = {"run": run.folder.name, "dtype": str(run.dtype)}
-        check("nve", lambda: nve_drift(start, calculator, nve, folder / f"nve-{nve.temperature_K:g}K-s{nve.seed}", cutoff, source))
+        here, source = folder / f"nve-{nve.temperature_K:g}K-e{nve.equilibration}-s{nve.seed}", describe_source(run)
+        check("nve", lambda: nve_drift(start, calculator, nve, here, cutoff, source))
     examine_crystal(run, calculator, questions.crystal, parts, check)
     config = run.config
     head = "MLP" if config.basis_name is None else f"{config.placement.name} {config.basis_name}"

@@ -90,7 +90,7 @@ def test_another_simulation_is_refused_and_kept(tmp_path: Path) -> None:
     moved.positions[0, 0] += 1e-9
     for atoms, changed, computed_by, message in (
         (bound_silver(), {"timestep_fs": 2.0}, source, "--timestep=2.0, but the simulation in .* has 1.0; choose another --output"),
-        (bound_silver(), {}, {"run": "two"}, "--run=two, but .* has one"),
+        (bound_silver(), {}, {"run": "two"}, "run=two, but .* has one"),
         (moved, {}, source, "started from another structure"),
     ):
         with pytest.raises(ConfigError, match=message):

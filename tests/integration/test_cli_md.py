@@ -10,6 +10,7 @@ from pathlib import Path
 
 import ase.io
 import pytest
+import torch
 
 from kanmlip.cli.md import main
 from kanmlip.dynamics.files import read_thermo
@@ -36,6 +37,19 @@ def test_a_simulation_is_run_extended_and_reported(capsys: pytest.CaptureFixture
     assert main([folder.name, *COOL, "--steps", "60", "--seed", "1", "--ensemble", "langevin", "--repeat", "2", "1", "1"]) == 0
     assert (folder / "md" / "langevin-20K-1fs-Ar16-s1" / "rdf.csv").is_file()
     assert "energy drift" not in capsys.readouterr().out.split("langevin")[-1]
+
+
+def test_a_run_that_was_trained_again_is_another_potential(capsys: pytest.CaptureFixture[str]) -> None:
+    folder = train_fake("placement=none")
+    arguments = [str(folder), *COOL, "--steps", "10", "--no-pictures"]
+    assert main(arguments) == 0
+    best = folder / "checkpoints" / "best.ckpt"
+    state = torch.load(best, weights_only=True)
+    next(iter(state["model"].values())).add_(1e-3)
+    torch.save(state, best)
+    assert main(arguments) == 2
+    assert "weights=" in capsys.readouterr().err
+    assert main([*arguments, "--restart"]) == 0
 
 
 def test_ctrl_c_leaves_a_simulation_that_the_same_command_goes_on_with(tmp_path: Path) -> None:

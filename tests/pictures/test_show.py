@@ -59,7 +59,7 @@ def test_a_run_without_a_kan_says_what_it_has_not(capsys: pytest.CaptureFixture[
 
 
 def test_the_physics_of_a_run_stands_beside_its_mlps(pair: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([str(pair[0]), "--physics", "--nve-steps", "80", "--nve-temperature", "20"]) == 0
+    assert main([str(pair[0]), "--physics", "--nve-steps", "40", "--nve-equilibration", "8", "--nve-temperature", "20"]) == 0
     folder = pair[0] / "physics"
     report = json.loads((folder / "physics.json").read_text())
     assert (report["run"]["run"], report["mlp"]["run"]) == (pair[0].name, pair[1].name)
@@ -70,9 +70,11 @@ def test_the_physics_of_a_run_stands_beside_its_mlps(pair: tuple[Path, Path], ca
     bars = {bar["text"]: bar for bar in report["bars"]}
     assert bars["no energy jump above 1e-06 eV at the cutoff"]["verdict"] == "missed"
     assert report["run"]["parts"]["consistency"]["values"]["force_scale_eV_per_A"] > 0
-    assert report["run"]["parts"]["nve"]["values"]["duration_ps"] == pytest.approx(0.08)
+    for name in ("run", "mlp"):
+        nve = report[name]["parts"]["nve"]
+        assert nve["values"]["duration_ps"] == pytest.approx(0.04), nve
     assert (folder / "physics.png").is_file()
-    assert (folder / "mlp" / "nve-20K-s0" / "trajectory.xyz").is_file()
+    assert (folder / "mlp" / "nve-20K-e8-s0" / "trajectory.xyz").is_file()
 
 
 def test_the_counterpart_differs_in_the_head_alone(pair: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
