@@ -21,6 +21,7 @@ from kanmlip.export.torch_only import freeze, record_heads
 from kanmlip.models.mace import import_mace_modules
 from kanmlip.models.mace_energy import MACEPotential, default_dtype
 
+NEEDED = ("cuequivariance", "cuequivariance_torch")
 VARIABLE = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
 
 
@@ -66,8 +67,8 @@ def run_libtorch(module: nn.Module, run: LoadedRun, graph: Graph) -> tuple[Tenso
 def write_mliap(run: LoadedRun, path: Path) -> Difference:
     """Write the pickle that LAMMPS's ``pair_style mliap unified`` reads; needs mace-torch, and not kanmlip, to be loaded.
 
-    Upstream turns the model into one with cuequivariance's kernels, by building it again from its sizes: modules that it does
-    not know are replaced by new ones without a word. The heads are therefore taken out before and put back after.
+    Upstream turns the model into one with cuequivariance's kernels, by building it again from its sizes: readouts that it does
+    not know are rebuilt as its own, or end in a TypeError. The heads are therefore taken out before and put back after.
 
     Args:
         run: Loaded with ``backend="reference"``; its heads are changed.
@@ -113,7 +114,7 @@ def require_cuequivariance() -> None:
     Raises:
         MissingDependencyError: With the command that installs it.
     """
-    missing = [name for name in ("cuequivariance", "cuequivariance_torch") if importlib.util.find_spec(name) is None]
+    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         raise MissingDependencyError(
             f"MACE's ML-IAP file needs {', '.join(missing)}, which is not installed; run: pip install cuequivariance cuequivariance-torch"

@@ -1,10 +1,7 @@
-"""NequIP and Allegro in upstream's own formats: a package (.nequip.zip), and from it a compiled model (.nequip.pt2)."""
+"""NequIP and Allegro as upstream's package (.nequip.zip), which its own tools read, compile and turn into ML-IAP files."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 from typing import Any, cast
@@ -14,7 +11,6 @@ import yaml
 from torch import nn
 from torch.package.package_exporter import PackageExporter
 
-from kanmlip.errors import KanmlipError
 from kanmlip.export.loading import LoadedRun
 from kanmlip.export.probe import Difference, check, compare, probe_graph
 from kanmlip.export.torch_only import freeze, record_heads
@@ -83,24 +79,3 @@ def read_package(path: Path) -> nn.Module:
     with contained_global_state():
         model: nn.Module = ModelFromPackage(str(path))[SOLE_MODEL]
     return model.eval()
-
-
-def compile_package(package: Path, path: Path, target: str, device: str) -> None:
-    """Run upstream's ``nequip-compile`` on a package; it checks what it made against the package's model.
-
-    Args:
-        package: From :func:`write_package`.
-        path: Must end with ``.nequip.pt2``.
-        target: ``pair_allegro``, ``pair_nequip``, ``ase`` or ``batch``.
-        device: Where the compiled model is to run; must be there.
-
-    Raises:
-        KanmlipError: With the last line of upstream's message.
-    """
-    command = [sys.executable, "-m", "nequip.scripts.compile", str(package), str(path)]
-    command += ["--mode", "aotinductor", "--device", device, "--target", target]
-    # A process of its own: it sets state that no one takes back.
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ)
-    if done.returncode != 0 or not path.is_file():
-        lines = [line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()]
-        raise KanmlipError(f"nequip-compile failed on {package.name}: {lines[-1] if lines else 'no message'}")

@@ -13,8 +13,8 @@ from kanmlip.errors import KanmlipError
 from kanmlip.export.loading import LoadedRun
 
 SITES = 3  # along each edge of the cube
-# Of the cutoff; with it every atom has neighbours in its own cell and in others.
-SPACING = 0.55
+# Of the cutoff: near enough for neighbours along edges and diagonals, far enough for forces like those of training sets.
+SPACING = 0.65
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-5}
 
 

@@ -23,7 +23,7 @@ TOLERANCE = {"float64": 1e-9, "float32": 1e-5}
 
 
 def make_run(
-    folder: Path, frames: list[Atoms], case: str, *settings: str, basis: str = "gaussian", precision: str = "float64"
+    folder: Path, frames: list[Atoms], case: str, *settings: str, basis: str = "gaussian", precision: str = "float64", dataset: str = "toy"
 ) -> tuple[Path, Potential, RunConfig]:
     """A run folder and the model in memory that its weights were taken from.
 
@@ -34,6 +34,7 @@ def make_run(
         *settings: Further arguments of ``kanmlip-train``.
         basis: Of the KANs.
         precision: Of the network.
+        dataset: Its name only; what the model learns must be among its labels.
     """
     model, placement = case.split("-")
     arguments = [
@@ -41,7 +42,7 @@ def make_run(
         f"placement={placement}",
         f"basis={basis}",
         f"trainer.precision={precision}",
-        "dataset=toy",
+        f"dataset={dataset}",
         "budget=smoke",
     ]
     config = compose_run([*arguments, *settings])
@@ -59,7 +60,10 @@ def make_run(
 
 @torch.no_grad()
 def shake(potential: Potential) -> None:
-    """Change every weight a little, as training does: the seed alone must not give the same model."""
+    """Change every weight a little, as training does: the seed alone must not give the same model.
+
+    By as much as leaves forces those of a solid; heads changed by more amplify what float32 rounds.
+    """
     torch.manual_seed(3)
     for parameter in potential.parameters():
-        parameter.add_(0.05 * torch.randn_like(parameter))
+        parameter.add_(0.01 * torch.randn_like(parameter))

@@ -22,8 +22,7 @@ ts = pytest.importorskip("torch_sim", reason="needs TorchSim; run: pip install t
 torchsim = pytest.importorskip("kanmlip.export.torchsim")
 
 
-@pytest.mark.parametrize("precision", ["float64", "float32"])
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(("case", "precision"), [*((case, "float64") for case in CASES), ("allegro-all", "float32")])
 def test_a_batch_equals_the_model_in_memory(case: str, precision: str, run_of: Callable[..., Made]) -> None:
     run_dir, potential, config = run_of(case, precision=precision)
     frames = [rattled_silver(seed=9), rattled_silver((2, 1, 1), seed=4)]
