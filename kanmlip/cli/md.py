@@ -158,6 +158,8 @@ def report(summary: dict[str, Any], outcome: Outcome, folder: Path) -> None:
         )
     if summary["drift"] is not None:
         print(f"energy drift  {Drift(**summary['drift'])}, fluctuation {summary['drift']['fluctuation_meV_per_atom']:.2g} meV/atom")
+    elif summary["ensemble"] != "langevin":
+        print("no energy drift: too few rows for a line; more --steps, or a shorter --interval")
     if "rdf_missing" in summary:
         print(f"no g(r): {summary['rdf_missing']}")
     print(f"in {folder}: {', '.join(sorted(path.name for path in folder.iterdir() if path.name != LOCK_FILE))}")
