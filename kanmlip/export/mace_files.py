@@ -54,12 +54,9 @@ def write_libtorch(run: LoadedRun, path: Path) -> Difference:
 def run_libtorch(module: nn.Module, run: LoadedRun, graph: Graph) -> tuple[Tensor, Tensor]:
     """Energy [1] and forces [N, 3] of a libtorch file, all atoms local, as LAMMPS calls it."""
     potential = cast("MACEPotential", run.potential)
-    inputs = potential.inputs(graph.to("cpu"), graph.positions.cpu(), graph.cell.cpu())
-    # LAMMPS differentiates by positions, which our inputs carry inside the vectors.
-    inputs["positions"] = graph.positions.detach().cpu().to(run.dtype).requires_grad_(True)
-    sender, receiver = graph.edge_index.cpu()
-    between = inputs["positions"].index_select(0, receiver) - inputs["positions"].index_select(0, sender)
-    inputs["shifts"] = (inputs["shifts"] - between).detach()
+    inputs = potential.to("cpu").inputs(graph.to("cpu"), graph.positions.cpu(), graph.cell.cpu())
+    # LAMMPS differentiates by positions; ours are zeros, and the vectors between atoms are in the shifts, exact to float64.
+    inputs["positions"].requires_grad_(True)
     output = module(inputs, torch.ones(graph.positions.shape[0], dtype=run.dtype), False)
     return output["total_energy_local"], output["forces"]
 

@@ -128,7 +128,7 @@ def _nequip(export: Export, run: LoadedRun) -> None:
     style = family(run.config.model)
     path = export.folder / f"{run.folder.name}.nequip.pt2"
     export.written[path] = str(compile_package(package, path, f"pair_{style}", export.device, run))
-    # Allegro is strictly local and takes each pair once; NequIP passes messages and runs on one process (upstream's README).
+    # What the pair styles insist on (pair_nequip_allegro.cpp, init_style).
     newton = "on" if style == "allegro" else "off"
     _input(export, run, newton, [f"pair_style {style}", f"pair_coeff * * {path.name} {_symbols(run)}"])
 

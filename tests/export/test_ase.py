@@ -15,11 +15,10 @@ from kanmlip.export import ase as export_ase
 from kanmlip.models.potential import Potential
 from tests.conftest import rattled_silver
 from tests.export.conftest import Made
-from tests.export.runs import CASES, TOLERANCE
+from tests.export.runs import PRECISIONS, TOLERANCE
 
 
-@pytest.mark.parametrize("precision", ["float64", "float32"])
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(("case", "precision"), PRECISIONS)
 def test_the_calculator_equals_the_model_in_memory(case: str, precision: str, run_of: Callable[..., Made]) -> None:
     run_dir, potential, config = run_of(case, precision=precision)
     atoms = rattled_silver(seed=9)

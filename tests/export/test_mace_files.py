@@ -16,7 +16,7 @@ from kanmlip.export.loading import load_potential
 from kanmlip.export.probe import Difference, check, compare, probe_graph
 from tests.conftest import rattled_silver
 from tests.export.conftest import Made
-from tests.export.runs import TOLERANCE, make_run
+from tests.export.runs import PRECISIONS, TOLERANCE, make_run
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("mace") is None, reason="needs mace-torch")
 HAS_CUEQUIVARIANCE = importlib.util.find_spec("cuequivariance_torch") is not None
@@ -25,8 +25,7 @@ needs_cuequivariance = pytest.mark.skipif(
 )
 
 
-@pytest.mark.parametrize("precision", ["float64", "float32"])
-@pytest.mark.parametrize("case", ["mace-none", "mace-output"])
+@pytest.mark.parametrize(("case", "precision"), [pair for pair in PRECISIONS if pair[0].startswith("mace")])
 def test_the_libtorch_file_is_the_model(case: str, precision: str, run_of: Callable[..., Made], tmp_path: Path) -> None:
     from kanmlip.export.mace_files import run_libtorch, write_libtorch
 
@@ -55,8 +54,7 @@ def test_two_species_and_swapped_readouts_script(tmp_path: Path) -> None:
 
 
 @needs_cuequivariance
-@pytest.mark.parametrize("precision", ["float64", "float32"])
-@pytest.mark.parametrize("case", ["mace-none", "mace-output"])
+@pytest.mark.parametrize(("case", "precision"), [pair for pair in PRECISIONS if pair[0].startswith("mace")])
 def test_the_mliap_file_is_the_model_and_loads_without_kanmlip(
     case: str, precision: str, run_of: Callable[..., Made], tmp_path: Path
 ) -> None:

@@ -18,7 +18,7 @@ from kanmlip.export.probe import probe_graph
 from kanmlip.export.torch_only import depends_on_kanmlip, record_heads
 from tests.conftest import rattled_silver
 from tests.export.conftest import Made
-from tests.export.runs import CASES, TOLERANCE
+from tests.export.runs import CASES, PRECISIONS, TOLERANCE
 
 pytest.importorskip("nequip")
 NEQUIP_CASES = tuple(case for case in CASES if not case.startswith("mace"))
@@ -58,8 +58,7 @@ def test_only_the_reference_backend_is_recorded(run_of: Callable[..., Made]) -> 
         record_heads(load_potential(run_of("nequip-output")[0]))
 
 
-@pytest.mark.parametrize("precision", ["float64", "float32"])
-@pytest.mark.parametrize("case", NEQUIP_CASES)
+@pytest.mark.parametrize(("case", "precision"), [pair for pair in PRECISIONS if pair[0] in NEQUIP_CASES])
 def test_a_package_is_the_model(case: str, precision: str, run_of: Callable[..., Made], tmp_path: Path) -> None:
     from kanmlip.export.nequip_files import read_package, write_package
 

@@ -16,13 +16,13 @@ from kanmlip.export import ase as export_ase
 from kanmlip.export.loading import load_potential
 from tests.conftest import rattled_silver
 from tests.export.conftest import Made
-from tests.export.runs import CASES, TOLERANCE, make_run
+from tests.export.runs import PRECISIONS, TOLERANCE, make_run
 
 ts = pytest.importorskip("torch_sim", reason="needs TorchSim; run: pip install torch-sim-atomistic")
 torchsim = pytest.importorskip("kanmlip.export.torchsim")
 
 
-@pytest.mark.parametrize(("case", "precision"), [*((case, "float64") for case in CASES), ("allegro-all", "float32")])
+@pytest.mark.parametrize(("case", "precision"), PRECISIONS)
 def test_a_batch_equals_the_model_in_memory(case: str, precision: str, run_of: Callable[..., Made]) -> None:
     run_dir, potential, config = run_of(case, precision=precision)
     frames = [rattled_silver(seed=9), rattled_silver((2, 1, 1), seed=4)]
