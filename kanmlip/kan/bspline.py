@@ -11,6 +11,7 @@ from torch import Tensor
 
 from kanmlip.kan.basis import TOGETHER, check_derivative
 from kanmlip.kan.local import LocalBasis, check_order
+from kanmlip.kan.memory import scratch
 
 ORDERS = (2, 3, 4, 5)
 
@@ -89,16 +90,17 @@ def _write_cubic(x: Tensor, centres: Tensor, spacing: float, outs: Sequence[Tens
     In few passes over memory that is there already: x [n, 1, in] and centres [K, 1] in units of the spacing, outs [n, K, in].
     """
     a, slope, b = outs
-    torch.sub(x, centres, out=a)
-    torch.sign(a, out=slope)
+    torch.sub(centres, x, out=a)
+    torch.copysign(x.new_full((), 0.5 / spacing), a, out=slope)
     a.abs_()
     torch.sub(1, a, out=b).clamp_min_(0)
     torch.sub(2, a, out=a).clamp_min_(0)
-    work = torch.mul(a, a).addcmul_(b, b, value=-4)
-    slope.mul_(work).mul_(-0.5 / spacing)
-    torch.pow(b, 3, out=work).mul_(4)
+    work = scratch(a, a.numel()).view(a.shape)
+    torch.mul(a, a, out=work).addcmul_(b, b, value=-4)
+    slope.mul_(work)
+    torch.pow(b, 3, out=work)
     torch.sub(a, b, alpha=4, out=b).mul_(spacing**-2)
-    a.pow_(3).sub_(work).mul_(1 / 6)
+    a.pow_(3).sub_(work, alpha=4).mul_(1 / 6)
 
 
 def _cubic(f: Tensor, derivative: int) -> Tensor:

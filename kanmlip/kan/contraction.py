@@ -6,13 +6,13 @@ The basis of a block is expanded in cache and thrown away: nothing of size N × 
 from __future__ import annotations
 
 import math
-import threading
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from kanmlip.kan.expansion import Expansion
+from kanmlip.kan.memory import scratch
 
 # Elements of one block of expanded basis: on a CPU a few of them fit a core's cache, on a GPU they only bound the memory.
 _BLOCK_CPU = 1 << 19
@@ -45,35 +45,11 @@ class Partials(NamedTuple):
     weight: Tensor | None
 
 
-class _Memory(threading.local):
-    """What a block is expanded in on a CPU, kept from call to call: new memory costs as much as the expansion, page by page."""
-
-    def __init__(self) -> None:
-        self.held: dict[torch.dtype, Tensor] = {}
-
-    def take(self, like: Tensor, size: int) -> Tensor:
-        held = self.held.get(like.dtype)
-        if held is None or held.numel() < size:
-            with torch.inference_mode(False):
-                held = torch.empty(size, dtype=like.dtype)
-            if size <= 8 * _BLOCK_CPU:
-                self.held[like.dtype] = held
-        return held[:size]
-
-
-_memory = _Memory()
-
-
-def take(like: Tensor, size: int) -> Tensor:
-    """Scratch memory of ``size`` elements on the device and in the dtype of ``like``, to be used before the next call of this."""
-    return like.new_empty(size) if like.is_cuda else _memory.take(like, size)
-
-
-def _scratch(expansion: Expansion, x: Tensor, rows: int, orders: int, product: bool) -> tuple[list[Tensor], Tensor | None]:
+def _buffers(expansion: Expansion, x: Tensor, rows: int, orders: int, product: bool) -> tuple[list[Tensor], Tensor | None]:
     """Buffers of ``expansion.write`` for each order and, if asked for, one for a product of the expansion's size [rows, columns · in]."""
     shape = expansion.buffer_shape(x, rows)
     sizes = [math.prod(shape)] * orders + [rows * expansion.columns * x.shape[1]] * product
-    memory = take(x, sum(sizes))
+    memory = scratch(x, sum(sizes))
     parts = torch.split(memory, sizes)
     return [part.view(shape) for part in parts[:orders]], parts[-1].view(rows, -1) if product else None
 
@@ -99,7 +75,7 @@ def partials(form: Form, x: Tensor, v: Tensor | None, g: Tensor | None, weight: 
     by_weight = None if g is None or not wanted.weight else x.new_zeros(g.shape[1], size)
     orders = [order] * (wanted.v or wanted.g or wanted.weight) + [order + 1] * wanted.x
     step = max(1, min(rows, (_BLOCK_GPU if x.is_cuda else _BLOCK_CPU) // max(size, 1)))
-    buffers, product = _scratch(expansion, x, step, len(orders), wanted.x or wanted.v)
+    buffers, product = _buffers(expansion, x, step, len(orders), wanted.x or wanted.v)
     for first in range(0, rows, step):
         block = slice(first, first + step)
         functions = dict(zip(orders, expansion.write(x[block], orders, buffers, shape), strict=True))

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from kanmlip.kan.basis import TOGETHER, Basis, check_count, check_derivative, check_grid
 from kanmlip.kan.family import Gaussians
+from kanmlip.kan.memory import scratch
 
 # Functions that share one anchor in the recurrence. With 8 the anchor's own value underflows in float32 only where all
 # eight are below 1e-14.
@@ -68,11 +69,13 @@ class Gaussian(Basis):
         top = max(orders)
         check_derivative(top)
         value = targets[0] if 0 in targets else x.new_empty(x.shape[0], self.num_basis, x.shape[1])
-        self._values(x, value, few=tuple(orders) == TOGETHER)
+        few = tuple(orders) == TOGETHER
+        self._values(x, value, few)
         if top == 0:
             return
         slope = -2 / self.spacing**2
-        w = torch.sub((slope * x).unsqueeze(1), (slope * self.centres).unsqueeze(-1))
+        work = scratch(value, value.numel()).view(value.shape) if few else None  # else the outs may lie there
+        w = torch.sub((slope * x).unsqueeze(1), (slope * self.centres).unsqueeze(-1), out=work)
         before, current = value, torch.mul(w, value, out=targets.get(1))
         for n in range(1, top):
             step = torch.mul(w, current, out=targets.get(n + 1))

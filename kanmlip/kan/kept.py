@@ -6,49 +6,18 @@ Most of the time of a layer without compiled kernels goes into them, and into ca
 from __future__ import annotations
 
 import math
-import threading
-from collections import defaultdict
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from kanmlip.kan.basis import TOGETHER
-from kanmlip.kan.contraction import take
 from kanmlip.kan.expansion import Expansion
+from kanmlip.kan.memory import pool, scratch
 
 # A layer keeps its functions if they are no more elements than this at one order of differentiation, one block of what larger layers
 # recompute block by block: the memory does not grow with a layer's inputs.
 KEPT_ELEMENTS = 1 << 19
-_SPARE = 12
-
-
-class _Pool:
-    """Memory on the CPU that is used again: the system's is handed out page by page, which takes longer than the functions do."""
-
-    def __init__(self) -> None:
-        self._spare: dict[tuple[torch.dtype, int], list[Tensor]] = defaultdict(list)
-        self._lock = threading.Lock()
-
-    def take(self, like: Tensor, size: int) -> Tensor:
-        """At least ``size`` elements of the dtype of ``like``."""
-        size = 1 << (size - 1).bit_length()
-        with self._lock:
-            spare = self._spare[like.dtype, size]
-            if spare:
-                return spare.pop()
-        with torch.inference_mode(False):
-            return torch.empty(size, dtype=like.dtype)
-
-    def give(self, memory: Tensor) -> None:
-        """Take back what nobody reads any more."""
-        with self._lock:
-            spare = self._spare[memory.dtype, memory.numel()]
-            if len(spare) < _SPARE:
-                spare.append(memory)
-
-
-_pool = _Pool()
 
 
 class Kept:
@@ -96,7 +65,7 @@ class Kept:
 
     def _product(self, functions: Tensor) -> Tensor:
         """Scratch memory of the functions' shape [N, columns, in]."""
-        return take(functions, functions.numel()).view(functions.shape)
+        return scratch(functions, functions.numel()).view(functions.shape)
 
     def _get(self, x: Tensor, shape: Tensor | None, order: int) -> Tensor:
         """φ⁽ᵈ⁾ [N, columns, in]."""
@@ -109,14 +78,14 @@ class Kept:
         if x.is_cuda:
             buffers = [x.new_empty(self._room) for _ in orders]
         else:
-            memory = [_pool.take(x, size) for _ in orders]
+            memory = [pool.take(x, size) for _ in orders]
             self._memory += memory
             buffers = [part[:size].view(self._room) for part in memory]
         self._functions.update(zip(orders, self.expansion.write(x, orders, buffers, shape), strict=True))
 
     def __del__(self) -> None:
         for memory in self._memory:
-            _pool.give(memory)
+            pool.give(memory)
 
 
 def fits(expansion: Expansion, x: Tensor) -> bool:
