@@ -86,6 +86,8 @@ class MACE(ModelConfig):
                 radial_MLP=list(self.radial_mlp),
                 atomic_inter_scale=stats.force_rms,
                 atomic_inter_shift=0.0,
+                # Upstream's default gives a model fewer weights where cuequivariance is installed than where it is not.
+                use_reduced_cg=False,
             )
         return MACEPotential(upstream, stats)
 

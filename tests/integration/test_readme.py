@@ -20,7 +20,7 @@ from kanmlip.errors import DataError
 README = (Path(__file__).parents[2] / "README.md").read_text()
 FENCES = re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL)
 COMMANDS = [line.split("#")[0].strip() for fence in FENCES for line in fence.splitlines() if line.split("#")[0].strip()]
-SCRIPTS = {f"kanmlip-{name}": f"kanmlip.cli.{name}" for name in ("train", "data", "tables", "bench")}
+SCRIPTS = {f"kanmlip-{name}": f"kanmlip.cli.{name}" for name in ("train", "data", "tables", "bench", "md", "show")}
 # What stands for a command here: make test is this very run, and the demo's own test trains it in full.
 ELSEWHERE = {"make test", "make demo", "source .venv/bin/activate"}
 

@@ -1,0 +1,71 @@
+"""``kanmlip-export``: a finished run as files for ASE, LAMMPS, TorchSim, or as upstream's package; each is checked when written."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kanmlip.export.loading import LoadedRun
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns the exit code, 2 for what is wrong in the input or impossible upstream."""
+    options = parser().parse_args(arguments)
+    from kanmlip.errors import KanmlipError
+
+    try:
+        return export_run(options)
+    except KanmlipError as error:
+        sys.stderr.write(f"kanmlip-export: {error}\n")
+        return error.exit_code
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    top = argparse.ArgumentParser(prog="kanmlip-export", description="Hand a trained run to another program.")
+    top.add_argument(
+        "run", metavar="RUN", help="a run folder, the name of a run under the results root, or the beginning of one name there"
+    )
+    top.add_argument(
+        "--to",
+        required=True,
+        metavar="TARGET",
+        help="ase and torchsim: a folder that kanmlip.export loads; lammps: MACE's libtorch and ML-IAP files, or a compiled model for "
+        "pair_allegro and pair_nequip; package: .nequip.zip for nequip-compile",
+    )
+    top.add_argument("--dtype", default=None, metavar="DTYPE", help="float32 or float64 (default: as trained)")
+    top.add_argument("--device", default="cpu", help="what a compiled model is made for: cpu, cuda or auto (default %(default)s)")
+    top.add_argument("--checkpoint", default="best", help="best or last (default %(default)s)")
+    top.add_argument("--output", type=Path, default=None, help="folder (default: exports/<run>/<target> in the results root)")
+    return top
+
+
+def export_run(options: argparse.Namespace) -> int:
+    """Write what is asked for and say what was written, how far it is from the model in memory, and how to use it."""
+    from kanmlip.experiment import results_root
+    from kanmlip.experiment.validation import load_run_config
+    from kanmlip.export.loading import check_finished, find_run, load_potential, resolve_device
+    from kanmlip.export.routes import Export, check_route, write
+
+    run_dir = find_run(options.run)
+    check_finished(run_dir)
+    check_route(load_run_config(run_dir), options.to)
+
+    def reload(backend: str) -> LoadedRun:
+        return load_potential(run_dir, checkpoint=options.checkpoint, dtype=options.dtype, backend=backend)
+
+    output = options.output or results_root() / "exports" / run_dir.name / options.to
+    export = Export(reload, output, resolve_device(options.device))
+    write(export, options.to)
+    for path, check in export.written.items():
+        sys.stdout.write(f"{path}  ({check})\n")
+    for note in export.notes:
+        sys.stdout.write(f"{note}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

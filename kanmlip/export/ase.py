@@ -1,0 +1,101 @@
+"""A trained run as an ASE calculator: ``atoms.calc = kanmlip.export.ase.load(run)``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ase import Atoms
+from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
+from ase.data import chemical_symbols
+from ase.stress import full_3x3_to_voigt_6_stress
+
+from kanmlip.data.labels import LABELS
+from kanmlip.errors import DataError
+from kanmlip.export.loading import Checkpoint, LoadedRun, load_potential
+
+
+def load(
+    run: str | Path,
+    *,
+    checkpoint: Checkpoint = "best",
+    dtype: str | torch.dtype | None = None,
+    device: str = "cpu",
+    backend: str = "auto",
+) -> KanmlipCalculator:
+    """The calculator of a run; for the arguments and what is raised see :func:`kanmlip.export.loading.load_potential`."""
+    return KanmlipCalculator(load_potential(run, checkpoint=checkpoint, dtype=dtype, device=device, backend=backend))
+
+
+class KanmlipCalculator(Calculator):  # type: ignore[misc]  # ase comes without types
+    """Energy (eV), forces (eV/Å) and stress (eV/Å³, Voigt order, ASE's sign) of a trained model; for ETGNN, its tensors.
+
+    The model knows total energies only, so there are no energies of single atoms. ``free_energy`` is ``energy``.
+    Results are kept as ASE keeps them: an unchanged structure is not computed again.
+
+    Args:
+        run: From :func:`kanmlip.export.loading.load_potential`.
+
+    Attributes:
+        run: The same.
+    """
+
+    def __init__(self, run: LoadedRun) -> None:
+        super().__init__()
+        self.run = run
+        predicts = sorted(run.config.model.predicts)
+        self.implemented_properties: list[str] = [*predicts, "free_energy"] if "energy" in predicts else predicts
+        self._wants_stress = False
+
+    def calculate(
+        self, atoms: Atoms | None = None, properties: Sequence[str] = ("energy",), system_changes: Sequence[str] = all_changes
+    ) -> None:
+        """Evaluate the model; ASE calls this when it has no results for a structure.
+
+        Raises:
+            DataError: If the structure has a species that the model was not trained on, or no atoms.
+            PropertyNotImplementedError: If stress is asked for and the structure is not periodic in all directions.
+        """
+        super().calculate(atoms, properties, system_changes)
+        check_species(self.atoms, self.run)
+        periodic = bool(self.atoms.pbc.all())
+        if "stress" in properties and not periodic:
+            raise PropertyNotImplementedError("stress needs a cell that is periodic in all three directions; this structure's is not")
+        # Who asks for stress once, asks after every step and after the forces: one evaluation for both, then.
+        self._wants_stress = self._wants_stress or "stress" in properties
+        with_stress = self._wants_stress and periodic
+        graph = self.run.config.model.collate([self.atoms]).to(device=self.run.device)
+        output = self.run.config.model.forward(self.run.potential, graph, compute_stress=with_stress)
+        self.results = to_ase({name: value.detach().cpu().numpy() for name, value in output.items()})
+
+
+def to_ase(output: dict[str, np.ndarray]) -> dict[str, Any]:
+    """The labels of a batch of one structure, in the shapes that ASE has them in."""
+    results: dict[str, Any] = {}
+    for name, value in output.items():
+        results[name] = np.asarray(value if LABELS[name].per == "atom" else value[0], dtype=np.float64)
+    if "energy" in results:
+        results["energy"] = results["free_energy"] = float(results["energy"])
+    if "stress" in results:
+        results["stress"] = full_3x3_to_voigt_6_stress(results["stress"])
+    return results
+
+
+def check_species(atoms: Atoms, run: LoadedRun) -> None:
+    """Check that a structure has atoms, and none that the model does not know.
+
+    Raises:
+        DataError: Naming them and what the model knows.
+    """
+    if len(atoms) == 0:
+        raise DataError("the structure has no atoms")
+    unknown = sorted(set(atoms.numbers.tolist()) - set(run.species))
+    if unknown:
+        symbols = ", ".join(chemical_symbols[z] for z in unknown)
+        raise DataError(
+            f"the structure has {symbols}, which {run.folder.name} was not trained on; "
+            f"it knows {', '.join(chemical_symbols[z] for z in run.species)}"
+        )

@@ -1,0 +1,1 @@
+"""Pictures of runs and simulations, each as PNG and SVG."""

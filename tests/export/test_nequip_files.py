@@ -1,0 +1,124 @@
+"""Packages and compiled models of NequIP and Allegro: upstream's own tools read them, without kanmlip, and get the same model."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from kanmlip.errors import ConfigError, KanmlipError
+from kanmlip.export.loading import load_potential
+from kanmlip.export.probe import probe_graph
+from kanmlip.export.torch_only import depends_on_kanmlip, record_heads
+from tests.conftest import rattled_silver
+from tests.export.conftest import Made
+from tests.export.runs import CASES, PRECISIONS, TOLERANCE
+
+pytest.importorskip("nequip")
+NEQUIP_CASES = tuple(case for case in CASES if not case.startswith("mace"))
+# Compiling takes half a minute to a minute each; KANMLIP_ALL_EXPORTS=1 compiles every case in both precisions.
+EVERYTHING = bool(os.environ.get("KANMLIP_ALL_EXPORTS"))
+COMPILED = [(case, precision) for case in NEQUIP_CASES for precision in TOLERANCE] if EVERYTHING else [("allegro-output", "float64")]
+READ_ALONE = """
+import sys
+sys.modules["kanmlip"] = None  # whoever asks for it gets an ImportError
+import torch
+from nequip.model.saved_models import ModelFromPackage
+from nequip.model.saved_models.package import data_dict_from_package
+model = ModelFromPackage(sys.argv[1])["sole_model"].eval()
+output = model(data_dict_from_package(sys.argv[1]))
+torch.save({name: output[name].detach() for name in ("total_energy", "forces")}, sys.argv[2])
+"""
+
+
+@pytest.mark.parametrize("basis", ["gaussian", "bspline", "fourier", "chebyshev", "relu", "truncated_power", "adaptive_gaussian"])
+@pytest.mark.parametrize("case", ["allegro-all", "nequip-output", "mace-output"])
+def test_recorded_heads_are_the_heads_without_our_classes(case: str, basis: str, run_of: Callable[..., Made]) -> None:
+    if case != "nequip-output" and basis not in ("gaussian", "bspline"):
+        pytest.skip("bases differ in nothing that the model matters for")
+    run_dir, potential, _ = run_of(case, basis=basis)
+    run = load_potential(run_dir, backend="reference")
+    assert depends_on_kanmlip(run.potential.upstream)
+    record_heads(run)
+    assert depends_on_kanmlip(run.potential.upstream) == []
+    graph = probe_graph(run)
+    recorded, original = run.potential(graph), potential(graph)
+    torch.testing.assert_close(recorded["energy"], original["energy"], rtol=0, atol=1e-9)
+    torch.testing.assert_close(recorded["forces"], original["forces"], rtol=0, atol=1e-9)
+
+
+def test_only_the_reference_backend_is_recorded(run_of: Callable[..., Made]) -> None:
+    with pytest.raises(ConfigError, match="backend=auto: files that load with torch only need heads with backend=reference"):
+        record_heads(load_potential(run_of("nequip-output")[0]))
+
+
+@pytest.mark.parametrize(("case", "precision"), [pair for pair in PRECISIONS if pair[0] in NEQUIP_CASES])
+def test_a_package_is_the_model(case: str, precision: str, run_of: Callable[..., Made], tmp_path: Path) -> None:
+    from kanmlip.export.nequip_files import read_package, write_package
+
+    run_dir, potential, _ = run_of(case, precision=precision)
+    path = tmp_path / "model.nequip.zip"
+    run = load_potential(run_dir, backend="reference")
+    difference = write_package(run, path)
+    assert max(difference.energy, difference.forces) <= TOLERANCE[precision]
+    graph = run.config.model.collate([rattled_silver(seed=9)])
+    output = read_package(path)(run.potential.inputs(graph, graph.positions, graph.cell))
+    expected = potential(graph)
+    torch.testing.assert_close(output["forces"].double(), expected["forces"], rtol=0, atol=TOLERANCE[precision])
+    with zipfile.ZipFile(path) as archive:
+        assert not [name for name in archive.namelist() if "kanmlip" in name.split("/", 1)[1]]
+        external = archive.read(next(name for name in archive.namelist() if name.endswith("extern_modules"))).decode()
+    assert "kanmlip" not in external
+
+
+def test_a_package_loads_where_kanmlip_is_not(run_of: Callable[..., Made], tmp_path: Path) -> None:
+    from kanmlip.export.nequip_files import write_package
+
+    run_dir, potential, _ = run_of("allegro-all")
+    run = load_potential(run_dir, backend="reference")
+    expected = potential(probe_graph(run))
+    write_package(run, tmp_path / "model.nequip.zip")
+    command = [sys.executable, "-c", READ_ALONE, "model.nequip.zip", "output.pt"]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=300)
+    output = torch.load(tmp_path / "output.pt")
+    torch.testing.assert_close(output["total_energy"].view(-1), expected["energy"], rtol=0, atol=1e-9)
+    torch.testing.assert_close(output["forces"], expected["forces"], rtol=0, atol=1e-9)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("case", "precision"), COMPILED)
+def test_a_compiled_model_is_the_model(case: str, precision: str, run_of: Callable[..., Made], tmp_path: Path) -> None:
+    from kanmlip.export.nequip_compiled import compile_package, run_compiled
+    from kanmlip.export.nequip_files import write_package
+
+    run_dir, potential, _ = run_of(case, precision=precision)
+    run = load_potential(run_dir, backend="reference")
+    target = f"pair_{case.split('-', maxsplit=1)[0]}"
+    package, path = tmp_path / "model.nequip.zip", tmp_path / "model.nequip.pt2"
+    write_package(run, package)
+    difference = compile_package(package, path, target, "cpu", run)
+    print(case, precision, difference)
+    # Another structure than the one that was recorded: sizes must not be baked in.
+    graph = run.config.model.collate([rattled_silver(seed=9)])
+    energy, forces = run_compiled(path, target, run, graph, "cpu")
+    expected = potential(graph)
+    tolerance = TOLERANCE[precision]
+    assert float(energy) == pytest.approx(float(expected["energy"]), abs=16 * tolerance)
+    torch.testing.assert_close(forces, expected["forces"], rtol=0, atol=tolerance)
+
+
+def test_what_upstream_says_of_a_failure_is_passed_on(run_of: Callable[..., Made], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from kanmlip.export.nequip_compiled import compile_package
+
+    said = "print('loading'); raise ValueError('no compiler here')"
+    run = load_potential(run_of("allegro-none")[0])
+    original = subprocess.run
+    monkeypatch.setattr(subprocess, "run", lambda command, **settings: original([command[0], "-c", said], **settings))
+    with pytest.raises(KanmlipError, match=r"nequip-compile failed on some\.nequip\.zip: ValueError: no compiler here"):
+        compile_package(tmp_path / "some.nequip.zip", tmp_path / "x.nequip.pt2", "pair_allegro", "cpu", run)
