@@ -63,12 +63,16 @@ class Basis(nn.Module, ABC):
         Args:
             x: Points [n, in].
             orders: Increasing orders of differentiation.
-            outs: One contiguous tensor [n, C, in] an order with C ≥ K + 2 ``pad``; function k goes to column ``pad`` + k. The
-                other columns may be left with anything in them.
+            outs: One contiguous tensor [n, C, in] an order with C ≥ K + 2 p, p the ``padding`` of the orders; function k goes to
+                column p + k. The other columns may be left with anything in them.
             shape: Centres and inverse widths [2, K] in place of the basis's own, for bases that have a ``shape``.
         """
         for order, out in zip(orders, outs, strict=True):
             out[:, self.pad : self.pad + self.num_basis].copy_(self.evaluate(x, order).transpose(1, 2))
+
+    def padding(self, orders: Sequence[int]) -> int:
+        """Columns on either side of the K that ``write`` of these orders uses as scratch."""
+        return self.pad
 
     def family(self) -> Family | None:
         """The functions in the terms of compiled kernels; None for a basis that only ``evaluate`` and ``write`` know."""

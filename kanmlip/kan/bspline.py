@@ -56,12 +56,16 @@ class BSpline(LocalBasis):
         total = total / (factorial(power) * self.spacing**derivative)
         return torch.where(negative, total, -total) if derivative % 2 else total
 
+    def padding(self, orders: Sequence[int]) -> int:
+        """See :meth:`Basis.padding`; none where ``write`` works out all functions everywhere."""
+        return 0 if self.order == 3 and tuple(orders) == TOGETHER else self.pad
+
     def write(self, x: Tensor, orders: Sequence[int], outs: Sequence[Tensor], shape: Tensor | None = None) -> None:
         """See :meth:`Basis.write`; the cubics of a small layer are worked out everywhere, which takes fewer operators."""
-        if self.order != 3 or tuple(orders) != TOGETHER:
+        if self.padding(orders):
             super().write(x, orders, outs, shape)
             return
-        own = [out[:, self.pad : self.pad + self.num_basis] for out in outs]
+        own = [out[:, : self.num_basis] for out in outs]
         _write_cubic((x / self.spacing).unsqueeze(1), self.centres.unsqueeze(-1) / self.spacing, self.spacing, own)
 
     def local_values(self, f: Tensor, derivative: int) -> Tensor:

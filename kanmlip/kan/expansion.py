@@ -75,9 +75,9 @@ class Expansion(nn.Module):
             return self
         return Expansion(self.basis.kernel(), self.base, self.zero_preserving).to(self.offset)
 
-    def buffer_shape(self, x: Tensor, rows: int) -> tuple[int, int, int]:
+    def buffer_shape(self, x: Tensor, rows: int, orders: Sequence[int] = (0,)) -> tuple[int, int, int]:
         """Shape [rows, C, in] of the memory that ``write`` needs for ``rows`` rows like those of x [N, in]."""
-        pad = self.basis.pad
+        pad = self.basis.padding(orders)
         return rows, pad + max(self.columns, self.basis.num_basis + pad), x.shape[1]
 
     def write(self, x: Tensor, orders: Sequence[int], buffers: Sequence[Tensor], shape: Tensor | None = None) -> list[Tensor]:
@@ -89,7 +89,7 @@ class Expansion(nn.Module):
             buffers: One of ``buffer_shape`` for each order, with at least n rows.
             shape: Centres and inverse widths [2, K], for bases that have a ``shape``.
         """
-        pad, num_basis, n = self.basis.pad, self.basis.num_basis, x.shape[0]
+        pad, num_basis, n = self.basis.padding(orders), self.basis.num_basis, x.shape[0]
         outs = [buffer[:n] for buffer in buffers]
         self.basis.write(x, orders, outs, shape)
         if self.zero_preserving and orders[0] == 0:
@@ -114,7 +114,7 @@ class Expansion(nn.Module):
     def _at_zero(self, orders: Sequence[int], shape: Tensor | None) -> Tensor:
         """φ_k(0) [K, 1] as ``Basis.write`` of these orders has it."""
         # By write itself and on more than one vector register of zeros: f(0) = 0 to the last bit needs the same arithmetic.
-        pad, like = self.basis.pad, self.offset
+        pad, like = self.basis.padding(orders), self.offset
         outs = [like.new_empty(1, self.basis.num_basis + 2 * pad, 64) for _ in orders]
         self.basis.write(like.new_zeros(1, 64), orders, outs, shape)
         return outs[0][0, pad : pad + self.basis.num_basis, :1].clone()

@@ -30,7 +30,6 @@ class Kept:
 
     def __init__(self, expansion: Expansion, x: Tensor) -> None:
         self.expansion = expansion
-        self._room = expansion.buffer_shape(x, x.shape[0])
         self._functions: dict[int, Tensor] = {}
         self._memory: list[Tensor] = []
 
@@ -74,13 +73,14 @@ class Kept:
         return self._functions[order]
 
     def _add(self, x: Tensor, orders: Sequence[int], shape: Tensor | None) -> None:
-        size = math.prod(self._room)
+        room = self.expansion.buffer_shape(x, len(x), orders)
+        size = math.prod(room)
         if x.is_cuda:
-            buffers = [x.new_empty(self._room) for _ in orders]
+            buffers = [x.new_empty(room) for _ in orders]
         else:
             memory = [pool.take(x, size) for _ in orders]
             self._memory += memory
-            buffers = [part[:size].view(self._room) for part in memory]
+            buffers = [part[:size].view(room) for part in memory]
         self._functions.update(zip(orders, self.expansion.write(x, orders, buffers, shape), strict=True))
 
     def __del__(self) -> None:
@@ -90,4 +90,4 @@ class Kept:
 
 def fits(expansion: Expansion, x: Tensor) -> bool:
     """Whether the functions at x [N, in] are few enough to be kept."""
-    return 0 < math.prod(expansion.buffer_shape(x, x.shape[0])) <= KEPT_ELEMENTS
+    return 0 < math.prod(expansion.buffer_shape(x, len(x), TOGETHER)) <= KEPT_ELEMENTS

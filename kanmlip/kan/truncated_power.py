@@ -71,7 +71,7 @@ class TruncatedPower(Basis):
 
     def write(self, x: Tensor, orders: Sequence[int], outs: Sequence[Tensor], shape: Tensor | None = None) -> None:
         """See :meth:`Basis.write`; sums over the B-splines, for callers that do not mix the weights instead."""
-        pad, count = self.spline.pad, self.num_basis
+        pad, count = self.spline.padding(orders), self.num_basis
         splines = [x.new_empty(x.shape[0], count + 2 * pad, x.shape[1]) for _ in orders]
         self.spline.write(x, orders, splines)
         scratch = x.new_empty(x.shape[0], count, x.shape[1])

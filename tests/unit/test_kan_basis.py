@@ -30,9 +30,10 @@ POINTS = torch.tensor([-1e4, -40.0, -9.0, -6.6, -3.0, -1.8, -0.6, 0.0, 1e-3, 0.6
 
 def written(basis: Basis, x: Tensor, orders: tuple[int, ...]) -> list[Tensor]:
     """What ``write`` gives for x [n, in], as [n, in, K], from memory full of NaN."""
-    outs = [x.new_full((x.shape[0], basis.num_basis + 2 * basis.pad, x.shape[1]), torch.nan) for _ in orders]
+    outs = [x.new_full((x.shape[0], basis.num_basis + 2 * basis.padding(orders), x.shape[1]), torch.nan) for _ in orders]
     basis.write(x, orders, outs)
-    return [out[:, basis.pad : basis.pad + basis.num_basis].transpose(1, 2) for out in outs]
+    pad = basis.padding(orders)
+    return [out[:, pad : pad + basis.num_basis].transpose(1, 2) for out in outs]
 
 
 def many_points(dtype: torch.dtype) -> Tensor:
