@@ -14,6 +14,8 @@ from kanmlip.kan.local import LocalBasis, check_order
 from kanmlip.kan.memory import scratch
 
 ORDERS = (2, 3, 4, 5)
+# Up to so many cubics it takes less time to work out all of them than to find the four that are not zero and put them in place.
+_FEW = 10
 
 
 class BSpline(LocalBasis):
@@ -58,19 +60,20 @@ class BSpline(LocalBasis):
 
     def padding(self, orders: Sequence[int]) -> int:
         """See :meth:`Basis.padding`; none where ``write`` works out all functions everywhere."""
-        return 0 if self.order == 3 and tuple(orders) == TOGETHER else self.pad
+        few = self.num_basis <= _FEW or tuple(orders) == TOGETHER
+        return 0 if self.order == 3 and few and max(orders) <= 2 else self.pad
 
     def write(self, x: Tensor, orders: Sequence[int], outs: Sequence[Tensor], shape: Tensor | None = None) -> None:
-        """See :meth:`Basis.write`; the cubics of a small layer are worked out everywhere, which takes fewer operators."""
+        """See :meth:`Basis.write`; few cubics, and those of a small layer, are worked out everywhere, which takes fewer operators."""
         if self.padding(orders):
             super().write(x, orders, outs, shape)
             return
         own = [out[:, : self.num_basis] for out in outs]
-        _write_cubic((x / self.spacing).unsqueeze(1), self.centres.unsqueeze(-1) / self.spacing, self.spacing, own)
+        _write_cubic((x / self.spacing).unsqueeze(1), self.centres.unsqueeze(-1) / self.spacing, self.spacing, orders, own)
 
-    def local_values(self, f: Tensor, derivative: int) -> Tensor:
+    def local_values(self, f: Tensor, derivative: int, scale: float) -> Tensor:
         """See :meth:`LocalBasis.local_values`; the cubic with fewer roundings and passes than its polynomials need."""
-        return _cubic(f, derivative) if self.order == 3 else super().local_values(f, derivative)
+        return _cubic(f, derivative, scale) if self.order == 3 else super().local_values(f, derivative, scale)
 
 
 def _pieces(order: int) -> tuple[tuple[float, ...], ...]:
@@ -88,45 +91,50 @@ def _pieces(order: int) -> tuple[tuple[float, ...], ...]:
     return tuple(rows)
 
 
-def _write_cubic(x: Tensor, centres: Tensor, spacing: float, outs: Sequence[Tensor]) -> None:
+def _write_cubic(x: Tensor, centres: Tensor, spacing: float, orders: Sequence[int], outs: Sequence[Tensor]) -> None:
     """M, M' and M'' of t = x − c: a³ − 4 b³, −sign(t) (a² − 4 b²) and a − 4 b, up to factors, with a = (2 − |t|)₊ and b = (1 − |t|)₊.
 
-    In few passes over memory that is there already: x [n, 1, in] and centres [K, 1] in units of the spacing, outs [n, K, in].
+    In few passes over memory that is there already: x [n, 1, in] and centres [K, 1] in units of the spacing, outs [n, K, in] for
+    orders that are among 0, 1 and 2.
     """
-    a, slope, b = outs
-    torch.sub(centres, x, out=a)
-    torch.copysign(x.new_full((), 0.5 / spacing), a, out=slope)
-    a.abs_()
-    torch.sub(1, a, out=b).clamp_min_(0)
-    torch.sub(2, a, out=a).clamp_min_(0)
-    work = scratch(a, a.numel()).view(a.shape)
-    torch.mul(a, a, out=work).addcmul_(b, b, value=-4)
-    slope.mul_(work)
-    torch.pow(b, 3, out=work)
-    torch.sub(a, b, alpha=4, out=b).mul_(spacing**-2)
-    a.pow_(3).sub_(work, alpha=4).mul_(1 / 6)
+    out = dict(zip(orders, outs, strict=True))
+    b, square = scratch(x, 2 * outs[0].numel()).view(2, *outs[0].shape)
+    a = out.get(0, out.get(2, square))
+    torch.sub(centres, x, out=b)
+    if 1 in out:
+        torch.sign(b, out=out[1])
+    b.abs_()
+    torch.sub(2, b, out=a).clamp_min_(0)
+    torch.sub(1, b, out=b).clamp_min_(0)
+    if 1 in out:
+        torch.mul(a, a, out=square).addcmul_(b, b, value=-4)
+        out[1].mul_(square.mul_(0.5 / spacing))
+    if 2 in out:
+        torch.sub(a, b, alpha=4, out=out[2]).mul_(spacing**-2)
+    if 0 in out:
+        a.pow_(3).sub_(b.pow_(3), alpha=4).mul_(1 / 6)
 
 
-def _cubic(f: Tensor, derivative: int) -> Tensor:
-    """The four cubic B-splines of an interval, or their derivatives by f, at its fraction f in [0, 1]: [n, in] → [4, n, in]."""
+def _cubic(f: Tensor, derivative: int, scale: float) -> Tensor:
+    """The four cubic B-splines of an interval or their derivatives by f, times ``scale``, at its fraction f: [n, in] → [4, n, in]."""
     values = f.new_empty(4, *f.shape)
     mirror = 1 - f
     if derivative == 0:
         both = torch.stack((mirror, f))
-        torch.mul(both, both, out=values[::3]).mul_(both).mul_(1 / 6)
-        product = (mirror * f).add_(1).mul_(0.5)
-        torch.mul(both, product, out=values[1:3]).add_(1 / 6)
+        torch.mul(both, both, out=values[::3]).mul_(both).mul_(scale / 6)
+        product = (mirror * f).add_(1).mul_(scale / 2)
+        torch.mul(both, product, out=values[1:3]).add_(scale / 6)
     elif derivative == 1:
-        torch.mul(mirror, mirror, out=values[0]).mul_(-0.5)
-        torch.mul(f, mirror.mul(-1.5).sub_(0.5), out=values[1])
-        torch.mul(mirror, f.mul(1.5).add_(0.5), out=values[2])
-        torch.mul(f, f, out=values[3]).mul_(0.5)
+        torch.mul(mirror, mirror, out=values[0]).mul_(-scale / 2)
+        torch.mul(f, mirror.mul(-1.5 * scale).sub_(scale / 2), out=values[1])
+        torch.mul(mirror, f.mul(1.5 * scale).add_(scale / 2), out=values[2])
+        torch.mul(f, f, out=values[3]).mul_(scale / 2)
     elif derivative == 2:
-        values[0] = mirror
-        torch.sub(1, mirror, alpha=3, out=values[1])
-        torch.sub(1, f, alpha=3, out=values[2])
-        values[3] = f
+        torch.mul(mirror, scale, out=values[0])
+        torch.sub(scale, values[0], alpha=3, out=values[1])
+        torch.mul(f, scale, out=values[3])
+        torch.sub(scale, values[3], alpha=3, out=values[2])
     else:
         for k, jump in enumerate((-1.0, 3.0, -3.0, 1.0)):
-            values[k] = jump
+            values[k] = scale * jump
     return values

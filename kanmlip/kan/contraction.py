@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from kanmlip.kan.expansion import Expansion
-from kanmlip.kan.memory import scratch
+from kanmlip.kan.memory import pool
 
 # Elements of one block of expanded basis: on a CPU a few of them fit a core's cache, on a GPU they only bound the memory.
 _BLOCK_CPU = 1 << 19
@@ -45,15 +45,6 @@ class Partials(NamedTuple):
     weight: Tensor | None
 
 
-def _buffers(expansion: Expansion, x: Tensor, rows: int, orders: int, product: bool) -> tuple[list[Tensor], Tensor | None]:
-    """Buffers of ``expansion.write`` for each order and, if asked for, one for a product of the expansion's size [rows, columns · in]."""
-    shape = expansion.buffer_shape(x, rows)
-    sizes = [math.prod(shape)] * orders + [rows * expansion.columns * x.shape[1]] * product
-    memory = scratch(x, sum(sizes))
-    parts = torch.split(memory, sizes)
-    return [part.view(shape) for part in parts[:orders]], parts[-1].view(rows, -1) if product else None
-
-
 def partials(form: Form, x: Tensor, v: Tensor | None, g: Tensor | None, weight: Tensor | None, *, wanted: Wanted) -> Partials:
     """Any partial derivatives of T, without a graph.
 
@@ -75,24 +66,28 @@ def partials(form: Form, x: Tensor, v: Tensor | None, g: Tensor | None, weight: 
     by_weight = None if g is None or not wanted.weight else x.new_zeros(g.shape[1], size)
     orders = [order] * (wanted.v or wanted.g or wanted.weight) + [order + 1] * wanted.x
     step = max(1, min(rows, (_BLOCK_GPU if x.is_cuda else _BLOCK_CPU) // max(size, 1)))
-    buffers, product = _buffers(expansion, x, step, len(orders), wanted.x or wanted.v)
-    for first in range(0, rows, step):
-        block = slice(first, first + step)
-        functions = dict(zip(orders, expansion.write(x[block], orders, buffers, shape), strict=True))
-        n = min(step, rows - first)
-        if product is not None and g is not None and flat is not None:
-            gw = torch.mm(g[block], flat, out=product[:n]).view(n, expansion.columns, width)
-            if by_x is not None:
-                torch.sum(functions[order + 1].mul_(gw), dim=1, out=by_x[block])
-            if by_v is not None:
-                torch.sum(gw.mul_(functions[order]), dim=1, out=by_v[block])
-        if wanted.g or wanted.weight:
-            phi = functions[order] if v is None else functions[order].mul_(v[block].unsqueeze(1))
-            matrix = phi.view(n, size)
-            if by_g is not None and flat is not None:
-                torch.mm(matrix, flat.t(), out=by_g[block])
-            if by_weight is not None and g is not None:
-                by_weight.addmm_(g[block].t(), matrix)
+    room = expansion.buffer_shape(x, step, orders)
+    multiplied = wanted.x or wanted.v
+    with pool.lend(x, [math.prod(room)] * len(orders) + [step * size] * multiplied) as memory:
+        buffers = [piece.view(room) for piece in memory[: len(orders)]]
+        for first in range(0, rows, step):
+            block = slice(first, first + step)
+            n = min(step, rows - first)
+            functions = dict(zip(orders, expansion.write(x[block], orders, buffers, shape), strict=True))
+            if multiplied and g is not None and flat is not None:
+                product = memory[-1].view(step, size)[:n]
+                gw = torch.mm(g[block], flat, out=product).view(n, expansion.columns, width)
+                if by_x is not None:
+                    torch.sum(functions[order + 1].mul_(gw), dim=1, out=by_x[block])
+                if by_v is not None:
+                    torch.sum(gw.mul_(functions[order]), dim=1, out=by_v[block])
+            if wanted.g or wanted.weight:
+                phi = functions[order] if v is None else functions[order].mul_(v[block].unsqueeze(1))
+                matrix = phi.view(n, size)
+                if by_g is not None and flat is not None:
+                    torch.mm(matrix, flat.t(), out=by_g[block])
+                if by_weight is not None and g is not None:
+                    by_weight.addmm_(g[block].t(), matrix)
     if by_x is not None and v is not None:
         by_x.mul_(v)
     return Partials(by_x, by_v, by_g, None if by_weight is None else by_weight.view(-1, expansion.columns, width))

@@ -161,6 +161,6 @@ def _write_silu(x: Tensor, orders: Sequence[int], outs: Sequence[Tensor]) -> Non
         if order == 0:
             torch.ops.aten.silu.out(x, out=out)
         elif order == 1:
-            out.copy_(torch.ops.aten.silu_backward(one, x))
+            torch.ops.aten.silu_backward.grad_input(one, x, grad_input=out)
         else:
             out.copy_(_silu(x, order))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -44,6 +46,19 @@ class Pool:
             if spare:
                 return spare.pop()
         return _new(like, size)
+
+    @contextmanager
+    def lend(self, like: Tensor, sizes: Sequence[int]) -> Iterator[list[Tensor]]:
+        """One piece of exactly each size, on the device and in the dtype of ``like``, until the block ends."""
+        if like.is_cuda:
+            yield [like.new_empty(size) for size in sizes]
+            return
+        pieces = [self.take(like, size) for size in sizes]
+        try:
+            yield [piece[:size] for piece, size in zip(pieces, sizes, strict=True)]
+        finally:
+            for piece in pieces:
+                self.give(piece)
 
     def give(self, memory: Tensor) -> None:
         """Take back what nobody reads any more."""

@@ -16,6 +16,7 @@ from torch import Tensor
 
 import kanmlip.kan
 from kanmlip.kan import AdaptiveGaussian, Basis, BSpline, Chebyshev, Fourier, Gaussian, ReLUPower, TruncatedPower
+from kanmlip.kan.local import _addresses
 
 # The one list that every KAN test is parametrised over: a basis exported from kanmlip.kan is picked up by itself.
 BASES: list[type[Basis]] = [
@@ -108,10 +109,20 @@ SIZES: list[Basis] = [
 
 @pytest.mark.parametrize("basis", SIZES, ids=lambda basis: f"{type(basis).__name__}{tuple(basis.arguments().values())}")
 def test_write_for_other_sizes(basis: Basis) -> None:
+    """Together and in the parts that passes ask for, which a basis may work out in another way."""
     basis = basis.double()
     x = many_points(torch.float64) + 0.0123 * (basis.smoothness < 2)
-    for out, order in zip(written(basis, x, (0, 1, 2)), (0, 1, 2), strict=True):
-        torch.testing.assert_close(out, basis.evaluate(x, order).detach(), rtol=1e-12, atol=1e-12)
+    for orders in ((0, 1, 2), (0,), (1,), (1, 2), (0, 2)):
+        for out, order in zip(written(basis, x, orders), orders, strict=True):
+            torch.testing.assert_close(out, basis.evaluate(x, order).detach(), rtol=1e-12, atol=1e-12)
+
+
+def test_addresses_are_the_same_in_floating_point_and_in_integers() -> None:
+    """float16 counts to 2,048 only, so that it has to leave the counting to integers."""
+    left = torch.randint(0, 11, (9, 20)).double()
+    expected = (torch.arange(9).unsqueeze(1) * 14 + left.long()) * 20 + torch.arange(20)
+    for dtype in (torch.float64, torch.float32, torch.float16):
+        assert torch.equal(_addresses(left.to(dtype, copy=True), 14), expected)
 
 
 @pytest.mark.parametrize(("grid", "lower", "upper"), [(5, -3.0, 3.0), (3, -1.0, 2.0), (12, 0.0, 1.0)])
@@ -173,12 +184,14 @@ def test_twice_continuously_differentiable(basis_class: type[Basis]) -> None:
             assert (value[1:] - value[:-1]).abs().max() <= 1.01 * step * max(slope.abs().max(), bound)
 
 
-@each_basis
-def test_nan_stays_nan_and_is_no_address(basis_class: type[Basis]) -> None:
+@pytest.mark.parametrize(
+    "basis", [*(basis_class() for basis_class in BASES), BSpline(20)], ids=lambda basis: f"{type(basis).__name__}{basis.num_basis}"
+)
+def test_nan_stays_nan_and_is_no_address(basis: Basis) -> None:
     x = torch.tensor([[0.5, torch.nan, torch.inf], [1.0, -1.0, 0.0]])
-    out = written(basis_class(), x, (0,))[0]
+    out = written(basis, x, (0,))[0]
     assert torch.isnan(out[0, 1]).any()
-    torch.testing.assert_close(out[1], basis_class()(x[1]).detach(), rtol=0, atol=1e-6)
+    torch.testing.assert_close(out[1], basis(x[1]).detach(), rtol=0, atol=1e-6)
 
 
 @each_basis
