@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -146,11 +147,8 @@ def _case(
     start = time.perf_counter()
     trajectory.reach(trajectory.length + 1)
     step_s = time.perf_counter() - start
-    simulations = {}
-    for runner in runners:
-        if runner.evaluate is not None:
-            simulations[runner.contender.name] = Simulation(runner.evaluate, setting.model.collate, trajectory)
-            step_s += simulations[runner.contender.name].warm_up(WARMUP[plan.device], WARMUP_S[plan.device])
+    simulations, missing, evaluation_s = _start(plan, setting, runners, trajectory, say)
+    step_s += evaluation_s
     rounds, turn = schedule(asked, plan.rounds, step_s, allowance.next_case())
     say(
         f"{plan.model} {plan.size}, {atoms} atoms: {len(simulations)} contenders, {rounds} rounds of {turn} steps "
@@ -165,13 +163,34 @@ def _case(
         edges=int(setting.model.collate([trajectory.start]).edge_index.shape[1]), steps_asked=asked, steps=rounds * turn, rounds=rounds,
         ensemble=plan.ensemble, temperature_K=plan.settings.temperature_K, timestep_fs=plan.settings.timestep_fs,
         environment=describe(plan.device, 1, "toy"), quiet=quietness.quiet, machine=asdict(quietness),
-        results=tuple(_result(runner, seconds, simulations, memory) for runner in runners),
+        results=tuple(_result(runner, missing[runner.contender.name], seconds, simulations, memory) for runner in runners),
         seconds={name: values.tolist() for name, values in seconds.items()},
     )  # fmt: skip
 
 
+def _start(
+    plan: MDPlan, setting: Setting, runners: Sequence[_Runner], trajectory: Trajectory, say: Say
+) -> tuple[dict[str, Simulation], dict[str, str], float]:
+    """Warm simulations by name, why others are missing, and the seconds of one evaluation of each together."""
+    simulations: dict[str, Simulation] = {}
+    missing = {runner.contender.name: runner.missing for runner in runners}
+    seconds = 0.0
+    for runner in (one for one in runners if one.evaluate is not None):
+        name = runner.contender.name
+        try:
+            simulation = Simulation(cast("Evaluate", runner.evaluate), setting.model.collate, trajectory)
+            seconds += simulation.warm_up(WARMUP[plan.device], WARMUP_S[plan.device])
+        except (RuntimeError, MemoryError) as error:  # out of memory, or a compiled model that is for other sizes
+            lines = str(error).strip().splitlines() or ["no message"]
+            missing[name] = f"{type(error).__name__}: {lines[0][:160]}"
+            say(f"{plan.model}, {len(trajectory.start)} atoms: {name}: {missing[name]}")
+        else:
+            simulations[name] = simulation
+    return simulations, missing, seconds
+
+
 def _result(
-    runner: _Runner, seconds: dict[str, NDArray[np.float64]], simulations: dict[str, Simulation], memory: dict[str, MDMemory]
+    runner: _Runner, missing: str, seconds: dict[str, NDArray[np.float64]], simulations: dict[str, Simulation], memory: dict[str, MDMemory]
 ) -> MDResult:
     contender, replaced = runner.contender, runner.report.replaced
     timing = None
@@ -190,5 +209,5 @@ def _result(
         name=contender.name, placement=contender.placement, basis=contender.basis, match=contender.match, mode=contender.mode,
         parameters=runner.report.parameters_total,
         head_parameters=(sum(r.parameters_before for r in replaced), sum(r.parameters_after for r in replaced)),
-        widths=tuple(tuple(r.widths) for r in replaced), timing=timing, memory=memory.get(contender.name), missing=runner.missing,
+        widths=tuple(tuple(r.widths) for r in replaced), timing=timing, memory=memory.get(contender.name), missing=missing,
     )  # fmt: skip

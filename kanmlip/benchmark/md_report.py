@@ -106,8 +106,8 @@ def _timing_cells(case: MDCase, result: MDResult) -> list[str]:
         return ["–"] * 5
     return [
         _ratio(result),
-        f"{timing.ms_per_step:.3g}",
-        f"{case.us_per_atom_step(result):.3g}",
+        _digits(timing.ms_per_step),
+        _digits(1e3 * timing.ms_per_step / case.atoms),
         f"{100 * timing.model_share:.0f} %",
         f"{100 * timing.neighbour_share:.0f} %",
     ]
@@ -147,3 +147,8 @@ def _ratio(result: MDResult) -> str:
 
 def _number(value: float | None, decimals: int) -> str:
     return "–" if value is None else f"{value:,.{decimals}f}"
+
+
+def _digits(value: float) -> str:
+    """Three of them, or all before the point."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from kanmlip.dynamics.integrator import draw_momenta, make_dynamics
 from kanmlip.dynamics.settings import MDSettings
+from kanmlip.dynamics.start import bare
 from kanmlip.errors import ConfigError, describe_choice
 
 # Atoms → repeats of the 71-atom cell along each lattice vector.
@@ -29,20 +31,25 @@ def starting_atoms(count: int) -> Atoms:
     Raises:
         ConfigError: If there is no such system.
     """
+    if count not in SYSTEMS:
+        raise ConfigError(describe_choice("--sizes", count, map(str, SYSTEMS)))
+    atoms = _equilibrated().repeat(SYSTEMS[count])
+    draw_momenta(atoms, _EQUILIBRATION.temperature_K, np.random.default_rng([_EQUILIBRATION.seed, count]))
+    return atoms
+
+
+@functools.cache
+def _equilibrated() -> Atoms:
+    """The cell of 71 atoms, bare."""
     from ase.calculators.emt import EMT
 
     from kanmlip.data.toy import silver_with_vacancy
 
-    if count not in SYSTEMS:
-        raise ConfigError(describe_choice("--sizes", count, map(str, SYSTEMS)))
     cell, random = silver_with_vacancy(), np.random.default_rng(_EQUILIBRATION.seed)
     cell.calc = EMT()
     draw_momenta(cell, 2 * _EQUILIBRATION.temperature_K, random)
     make_dynamics(cell, _EQUILIBRATION, "langevin", random).run(_EQUILIBRATION.steps)
-    bare = Atoms(cell.symbols, positions=cell.positions, cell=cell.cell, pbc=True)
-    atoms = bare.repeat(SYSTEMS[count])
-    draw_momenta(atoms, _EQUILIBRATION.temperature_K, random)
-    return atoms
+    return bare(cell)
 
 
 class Trajectory:
