@@ -43,7 +43,9 @@ def measure_memory(plan: MDPlan, contender: MDContender, systems: Mapping[int, P
         KanmlipError: If the child process fails; carries the last line it wrote.
     """
     files = {str(atoms): str(systems[atoms]) for atoms in sorted(systems)}
-    request = {"plan": asdict(plan), "contender": asdict(contender), "systems": files, "package": str(package)}
+    # What this process has on the device stays there while it waits.
+    others = _device_used_mib() if plan.device != "cpu" else 0.0
+    request = {"plan": asdict(plan), "contender": asdict(contender), "systems": files, "package": str(package), "others": others}
     found = run_child("kanmlip.benchmark.md_memory", request, f"memory of {plan.model} {contender.name}")
     return {int(atoms): MDMemory.model_validate(values) for atoms, values in found.items()}
 
@@ -65,7 +67,7 @@ def weights_mib(module: nn.Module) -> float:
     return sum(tensor.numel() * tensor.element_size() for tensor in (*module.parameters(), *module.buffers())) / MIB
 
 
-def _on_cpu(simulation: Simulation, weights: float, empty: float | None) -> MDMemory:
+def _on_cpu(simulation: Simulation, weights: float, empty: float | None, _others: float) -> MDMemory:
     peak = measure_peak(lambda: simulation.advance(1))
     process = None if peak is None else resident_kib("VmHWM") / 1024
     return MDMemory(
@@ -73,22 +75,23 @@ def _on_cpu(simulation: Simulation, weights: float, empty: float | None) -> MDMe
     )
 
 
-def _on_cuda(simulation: Simulation, weights: float, empty: float | None) -> MDMemory:
+def _on_cuda(simulation: Simulation, weights: float, empty: float | None, others: float) -> MDMemory:
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     simulation.advance(STEPS)
     torch.cuda.synchronize()
     allocated, reserved = torch.cuda.max_memory_allocated() / MIB, torch.cuda.max_memory_reserved() / MIB
-    return MDMemory(weights=weights, peak_allocated=allocated, peak_reserved=reserved, process=_device_used_mib(), empty=empty)
+    process = _device_used_mib() - others
+    return MDMemory(weights=weights, peak_allocated=allocated, peak_reserved=reserved, process=process, empty=empty)
 
 
 def _device_used_mib() -> float:
-    """Device memory in use; all of it ours, on a device that nobody else uses."""
+    """Device memory in use by anybody."""
     free, total = torch.cuda.mem_get_info()
     return (total - free) / MIB
 
 
-def _empty_mib(plan: MDPlan) -> float | None:
+def _empty_mib(plan: MDPlan, others: float) -> float | None:
     """Of this process with everything loaded."""
     setting = plan.prepare()
     on_cpu = MDPlan(**{**asdict(plan), "device": "cpu"})
@@ -97,7 +100,7 @@ def _empty_mib(plan: MDPlan) -> float | None:
     if plan.device != "cpu":
         torch.zeros(1, device=plan.device)
         torch.cuda.synchronize()
-        return _device_used_mib()
+        return _device_used_mib() - others
     trim()
     try:
         return resident_kib("VmRSS") / 1024
@@ -110,7 +113,8 @@ def _child(request: dict[str, Any]) -> dict[int, dict[str, Any]]:
     torch.set_num_threads(1)
     lists = {name: tuple(value) for name, value in request["plan"].items() if isinstance(value, list)}
     plan, contender = MDPlan(**{**request["plan"], **lists}), MDContender(**request["contender"])
-    empty = _empty_mib(plan)
+    others = request["others"]
+    empty = _empty_mib(plan, others)
     setting = plan.prepare()
     potential, _ = plan.build(setting, contender)
     trajectories = {int(atoms): Trajectory.load(Path(path), plan.settings) for atoms, path in request["systems"].items()}
@@ -122,7 +126,7 @@ def _child(request: dict[str, Any]) -> dict[int, dict[str, Any]]:
     found = {}
     for atoms, trajectory in trajectories.items():
         simulation = Simulation(evaluate, setting.model.collate, trajectory)
-        found[atoms] = measure(simulation, weights, empty).model_dump()
+        found[atoms] = measure(simulation, weights, empty, others).model_dump()
         del simulation
     return found
 
