@@ -41,6 +41,7 @@ tables: install
 bench: install
 	$(BIN)/kanmlip-bench kan
 	$(BIN)/kanmlip-bench step --part all --models allegro,nequip,mace
+	$(BIN)/kanmlip-bench md
 
 # On a machine without a network, with the wheels of scripts/gather_wheels.sh on the path: make gpu-check INSTALLED=1
 gpu-check: $(if $(INSTALLED),,install)

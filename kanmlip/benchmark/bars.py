@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from kanmlip.benchmark.interleave import Ratio, paired
 from kanmlip.benchmark.kan_layer import BASELINE, Comparison, Plan, Shape
+from kanmlip.benchmark.md_record import MDCase
 
 # Bars of speed carry this margin for the machine that measures them; bars of memory do not.
 MARGIN = 1.15
@@ -26,6 +27,8 @@ _STEPS = {
     ("md", "parameters"): {"output": 1.05, "all": 1.15},
 }
 _CUDA_STEPS = {("training", match): {"output": 1.02, "all": 1.10} for match in ("widths", "parameters")}
+# Molecular dynamics of the paper's 71 atoms, on any device.
+_MD, _MD_ATOMS, _MD_MEMORY = _STEPS["md", "parameters"], 71, 1.005
 _STEP_BASES = ("gaussian", "bspline")
 
 
@@ -145,3 +148,22 @@ def step_bars(model: str, device: str, what: str, match: str, measured: dict[tup
         for placement, limit in limits.items()
         for basis in _STEP_BASES
     ]
+
+
+def md_bars(cases: Sequence[MDCase]) -> list[Bar]:
+    """The bars of molecular dynamics, in each mode that was measured: Allegro at equal parameters, step time and peak allocated memory."""
+    bars = []
+    for case in (case for case in cases if case.model == "allegro" and case.atoms == _MD_ATOMS):
+        for mode in dict.fromkeys(result.mode for result in case.results):
+            for placement, limit in _MD.items():
+                for basis in _STEP_BASES:
+                    result = case.find(placement, basis, "parameters", mode)
+                    timing = result.timing if result else None
+                    measured = None
+                    if timing and timing.ratio is not None and timing.low is not None and timing.high is not None:
+                        measured = Ratio(timing.ratio, timing.low, timing.high, 1e-3 * timing.ms_per_step)
+                    what = f"at equal parameters, {mode}: {placement} {basis} / MLP"
+                    memory = case.memory_ratio(result) if result else None
+                    bars.append(Bar(f"MD step {what}", limit, measured))
+                    bars.append(Bar(f"peak allocated memory {what}", _MD_MEMORY, memory, margin=1.0))
+    return sorted(bars, key=lambda bar: bar.margin == 1.0)

@@ -39,6 +39,15 @@ def peak_mib(contender: Contender, rows: int, dtype: str, device: str, through_i
         KanmlipError: If the child process fails; carries the last line it wrote.
     """
     request = {"contender": asdict(contender), "rows": rows, "dtype": dtype, "device": device, "through_input": through_input}
+    return cast("float | None", run_child("kanmlip.benchmark.memory", request, f"memory of {contender.name}"))
+
+
+def run_child(module: str, request: dict[str, Any], what: str) -> Any:
+    """What a module prints last, as JSON, when it is run as a program with ``request`` in a process set up for such measurements.
+
+    Raises:
+        KanmlipError: If the process fails: ``what``, and the last line it wrote.
+    """
     package = str(Path(__file__).resolve().parents[2])
     environment = {
         **os.environ,
@@ -47,12 +56,12 @@ def peak_mib(contender: Contender, rows: int, dtype: str, device: str, through_i
         "MALLOC_MMAP_THRESHOLD_": str(MAP_FROM),
         "MALLOC_TRIM_THRESHOLD_": "0",
     }
-    command = [sys.executable, "-m", "kanmlip.benchmark.memory", json.dumps(request)]
+    command = [sys.executable, "-m", module, json.dumps(request)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise KanmlipError(f"memory of {contender.name}: the child process failed with code {done.returncode}: {last}")
-    return cast("float | None", json.loads(done.stdout.strip().splitlines()[-1]))
+        raise KanmlipError(f"{what}: the child process failed with code {done.returncode}: {last}")
+    return json.loads(done.stdout.strip().splitlines()[-1])
 
 
 def measure_peak(call: Callable[[], object], device: str = "cpu") -> float | None:
@@ -65,24 +74,29 @@ def measure_peak(call: Callable[[], object], device: str = "cpu") -> float | Non
         call()
         torch.cuda.synchronize()
         return (torch.cuda.max_memory_allocated() - before) / 2**20
-    _trim()
+    trim()
     try:
         _CLEAR.write_text("5")  # sets the high-water mark to what is resident now
-        start = _resident_kib("VmRSS")
+        start = resident_kib("VmRSS")
         call()
-        return (_resident_kib("VmHWM") - start) / 2**10
+        return (resident_kib("VmHWM") - start) / 2**10
     except (OSError, AttributeError):
         return None
 
 
-def _resident_kib(name: str) -> int:
+def resident_kib(name: str) -> int:
+    """A line of this process's status: ``VmRSS``, what is resident, or ``VmHWM``, the most since it was last reset.
+
+    Raises:
+        OSError: If the system does not tell.
+    """
     match = re.search(rf"^{name}:\s+(\d+) kB", _STATUS.read_text(), re.MULTILINE)
     if match is None:
         raise OSError(f"{_STATUS} does not tell {name}")
     return int(match.group(1))
 
 
-def _trim() -> None:
+def trim() -> None:
     """Give what malloc has kept back to the kernel, so that it is not counted as there already."""
     try:
         ctypes.CDLL(None).malloc_trim(0)

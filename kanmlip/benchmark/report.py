@@ -34,9 +34,9 @@ def bars_table(bars: Sequence[Bar]) -> str:
         if isinstance(bar.measured, Ratio):
             value, interval = f"{bar.measured.median:.3g}", f"{bar.measured.low:.3g} to {bar.measured.high:.3g}"
         elif bar.measured is not None:
-            value = f"{bar.measured:.3g}"
+            value = f"{bar.measured:.5g}"
         lenient = f"{sign} {bar.lenient:.3g}" if bar.margin != 1 else "no margin"
-        rows.append((bar.text, f"{sign} {bar.limit:.3g}", lenient, value, interval, bar.verdict))
+        rows.append((bar.text, f"{sign} {bar.limit:.4g}", lenient, value, interval, bar.verdict))
     return table(("comparison", "bar", "bar with 15 %", "measured", "95 % interval", "verdict"), rows)
 
 
