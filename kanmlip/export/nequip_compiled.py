@@ -12,6 +12,7 @@ from torch import Tensor
 
 from kanmlip.data.graph import Graph
 from kanmlip.errors import KanmlipError
+from kanmlip.export.checked import checked_file
 from kanmlip.export.loading import LoadedRun
 from kanmlip.export.probe import Difference, check, compare, probe_graph
 from kanmlip.models.nequip_energy import NequIPPotential
@@ -36,16 +37,17 @@ def compile_package(package: Path, path: Path, target: str, device: str, run: Lo
     Raises:
         KanmlipError: With the last line of upstream's message, or if the file is not the model.
     """
-    command = [sys.executable, "-m", "nequip.scripts.compile", str(package), str(path)]
-    command += ["--mode", "aotinductor", "--device", device, "--target", target]
-    # A process of its own: the command sets process-wide state that it does not take back.
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0 or not path.is_file():
-        lines = [line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()]
-        raise KanmlipError(f"nequip-compile failed on {package.name}: {lines[-1] if lines else 'no message'}")
-    graph = probe_graph(run)
-    energy, forces = run_compiled(path, target, run, graph, device)
-    return check(compare(run.potential(graph), energy, forces), run.dtype, path.name)
+    with checked_file(path) as part:
+        command = [sys.executable, "-m", "nequip.scripts.compile", str(package), str(part)]
+        command += ["--mode", "aotinductor", "--device", device, "--target", target]
+        # A process of its own: the command sets process-wide state that it does not take back.
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0 or not part.is_file():
+            lines = [line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()]
+            raise KanmlipError(f"nequip-compile failed on {package.name}: {lines[-1] if lines else 'no message'}")
+        graph = probe_graph(run)
+        energy, forces = run_compiled(part, target, run, graph, device)
+        return check(compare(run.potential(graph), energy, forces), run.dtype, path.name)
 
 
 def run_compiled(path: Path, target: str, run: LoadedRun, graph: Graph, device: str) -> tuple[Tensor, Tensor]:
