@@ -16,7 +16,7 @@ from kanmlip.export.loading import load_potential
 from kanmlip.export.probe import Difference, check, compare, probe_graph
 from tests.conftest import rattled_silver
 from tests.export.conftest import Made
-from tests.export.runs import PRECISIONS, TOLERANCE, make_run
+from tests.export.runs import PRECISIONS, TOLERANCE, WITH_SEVEN_KANS, make_run, patchwork
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("mace") is None, reason="needs mace-torch")
 HAS_CUEQUIVARIANCE = importlib.util.find_spec("cuequivariance_torch") is not None
@@ -73,6 +73,33 @@ def test_the_mliap_file_is_the_model_and_loads_without_kanmlip(
         pickled = archive.read(next(name for name in archive.namelist() if name.endswith("data.pkl")))
     assert b"kanmlip" not in pickled
     assert b"mace" in pickled
+
+
+def test_every_basis_is_in_both_files(tmp_path: Path, silver: list[Atoms]) -> None:
+    from kanmlip.export import mace_files
+
+    run_dir, _, _ = make_run(tmp_path, silver, "mace-output", WITH_SEVEN_KANS["mace-output"], "model.hidden_irreps=8x0e + 8x1o")
+    writers = [mace_files.write_libtorch, *([mace_files.write_mliap] if HAS_CUEQUIVARIANCE else [])]
+    for writer in writers:
+        run = load_potential(run_dir, backend="reference")
+        assert set(patchwork(run).values()) == {1}
+        difference = writer(run, tmp_path / "model.pt")
+        assert max(difference.energy, difference.forces) <= 1e-9
+
+
+def test_reference_energies_are_exact_in_a_file_of_more_precision_than_the_training(tmp_path: Path, silver: list[Atoms]) -> None:
+    from kanmlip.export import mace_files
+
+    frames = []
+    for atoms in silver:
+        deep = atoms.copy()
+        energy = atoms.get_potential_energy() - 1000.123 * len(atoms)
+        deep.calc = atoms.calc.__class__(deep, energy=energy, forces=atoms.get_forces(), stress=atoms.get_stress())
+        frames.append(deep)
+    run_dir, _, _ = make_run(tmp_path, frames, "mace-output", precision="float32")
+    writers = [mace_files.write_libtorch, *([mace_files.write_mliap] if HAS_CUEQUIVARIANCE else [])]
+    for writer in writers:
+        assert writer(load_potential(run_dir, dtype="float64", backend="reference"), tmp_path / "model.pt").energy <= 1e-12
 
 
 def test_the_number_of_weights_does_not_depend_on_cuequivariance(run_of: Callable[..., Made]) -> None:
