@@ -26,7 +26,10 @@ TOLERANCE = {"float64": 1e-9, "float32": 1e-5}
 PRECISIONS = tuple((case, precision) for precision in TOLERANCE for case in CASES)
 BASES = ("gaussian", "bspline", "fourier", "chebyshev", "relu", "truncated_power", "adaptive_gaussian")
 # Models with as many KANs as there are bases, for :func:`patchwork`.
-WITH_SEVEN_KANS = {"allegro-all": "model.num_layers=5", "mace-output": "model.num_interactions=7"}
+WITH_SEVEN_KANS = {
+    "allegro-all": ("model.num_layers=5",),
+    "mace-output": ("model.num_interactions=7", "model.max_ell=1", "model.correlation=1", "model.hidden_irreps=4x0e + 4x1o"),
+}
 
 
 def make_run(

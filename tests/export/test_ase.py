@@ -12,6 +12,7 @@ from ase.calculators.calculator import PropertyNotImplementedError
 
 from kanmlip.errors import DataError
 from kanmlip.export import ase as export_ase
+from kanmlip.export.loading import LoadedRun
 from kanmlip.models.potential import Potential
 from tests.conftest import rattled_silver
 from tests.export.conftest import Made
@@ -19,11 +20,13 @@ from tests.export.runs import PRECISIONS, TOLERANCE
 
 
 @pytest.mark.parametrize(("case", "precision"), [*PRECISIONS, ("allegro-besides_output", "float64")])
-def test_the_calculator_equals_the_model_in_memory(case: str, precision: str, run_of: Callable[..., Made]) -> None:
-    run_dir, potential, config = run_of(case, precision=precision)
+def test_the_calculator_equals_the_model_in_memory(
+    case: str, precision: str, run_of: Callable[..., Made], loaded_of: Callable[[str, str], LoadedRun]
+) -> None:
+    _, potential, config = run_of(case, precision=precision)
     atoms = rattled_silver(seed=9)
     expected = potential(config.model.collate([atoms]), compute_stress=True)
-    atoms.calc = export_ase.load(run_dir)
+    atoms.calc = export_ase.KanmlipCalculator(loaded_of(case, precision))
     tolerance = TOLERANCE[precision]
     assert atoms.get_potential_energy() == pytest.approx(float(expected["energy"]), abs=tolerance * len(atoms))
     np.testing.assert_allclose(atoms.get_forces(), expected["forces"].numpy(), rtol=0, atol=tolerance)

@@ -16,7 +16,7 @@ from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary
 from kanmlip.errors import ConfigError, DataError, KanmlipError
 from kanmlip.export import ase as export_ase
 from kanmlip.export.lammps import ExternalForces, check_setting, define_system, open_lammps, read_box
-from kanmlip.export.loading import load_potential
+from kanmlip.export.loading import LoadedRun, load_potential
 from tests.conftest import rattled_silver
 from tests.export.conftest import Made
 from tests.export.runs import PRECISIONS, TOLERANCE, WITH_SEVEN_KANS, make_run, patchwork
@@ -52,11 +52,13 @@ def state(forces: ExternalForces) -> tuple[Atoms, np.ndarray]:
 
 
 @pytest.mark.parametrize(("case", "precision"), PRECISIONS)
-def test_forces_equal_those_of_ase_during_nve(case: str, precision: str, run_of: Callable[..., Made], tmp_path: Path) -> None:
-    run_dir, potential, config = run_of(case, precision=precision)
-    forces = coupled(silver_with_a_vacancy(), export_ase.load(run_dir), tmp_path)
+def test_forces_equal_those_of_ase_during_nve(
+    case: str, precision: str, run_of: Callable[..., Made], loaded_of: Callable[[str, str], LoadedRun], tmp_path: Path
+) -> None:
+    forces = coupled(silver_with_a_vacancy(), export_ase.KanmlipCalculator(loaded_of(case, precision)), tmp_path)
     forces.run("timestep 0.001", "fix move all nve", "thermo 1", "run 3")
     atoms, acting = state(forces)
+    _, potential, config = run_of(case, precision=precision)
     expected = potential(config.model.collate([atoms]))
     tolerance = TOLERANCE[precision]
     np.testing.assert_allclose(acting, expected["forces"].numpy(), rtol=0, atol=tolerance)
@@ -173,7 +175,7 @@ def test_a_slab_has_forces_and_a_virial(run_of: Callable[..., Made], tmp_path: P
 
 def test_every_basis_drives_lammps(silver: list[Atoms], tmp_path: Path) -> None:
     pytest.importorskip("allegro")
-    run = load_potential(make_run(tmp_path, silver, "allegro-all", WITH_SEVEN_KANS["allegro-all"])[0])
+    run = load_potential(make_run(tmp_path, silver, "allegro-all", *WITH_SEVEN_KANS["allegro-all"])[0])
     assert set(patchwork(run).values()) == {1}
     forces = coupled(rattled_silver(seed=9), export_ase.KanmlipCalculator(run), tmp_path)
     forces.run("run 0")

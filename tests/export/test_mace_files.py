@@ -78,7 +78,7 @@ def test_the_mliap_file_is_the_model_and_loads_without_kanmlip(
 def test_every_basis_is_in_both_files(tmp_path: Path, silver: list[Atoms]) -> None:
     from kanmlip.export import mace_files
 
-    run_dir, _, _ = make_run(tmp_path, silver, "mace-output", WITH_SEVEN_KANS["mace-output"], "model.hidden_irreps=8x0e + 8x1o")
+    run_dir, _, _ = make_run(tmp_path, silver, "mace-output", *WITH_SEVEN_KANS["mace-output"])
     writers = [mace_files.write_libtorch, *([mace_files.write_mliap] if HAS_CUEQUIVARIANCE else [])]
     for writer in writers:
         run = load_potential(run_dir, backend="reference")

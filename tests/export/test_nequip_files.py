@@ -85,7 +85,7 @@ def test_a_package_is_the_model(case: str, precision: str, run_of: Callable[...,
 def with_every_basis(silver: list[Atoms], tmp_path: Path, request: pytest.FixtureRequest) -> LoadedRun:
     """An Allegro whose seven KANs have seven bases, in the precision of the test's parameter."""
     pytest.importorskip("allegro")
-    run_dir, _, _ = make_run(tmp_path, silver, "allegro-all", WITH_SEVEN_KANS["allegro-all"], precision=request.param)
+    run_dir, _, _ = make_run(tmp_path, silver, "allegro-all", *WITH_SEVEN_KANS["allegro-all"], precision=request.param)
     run = load_potential(run_dir, backend="reference")
     assert set(patchwork(run).values()) == {1}
     return run
