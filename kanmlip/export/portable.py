@@ -24,8 +24,8 @@ STATUS = "status.json"
 def write_portable(run: LoadedRun, folder: Path) -> Difference | None:
     """Write a folder that ``kanmlip.export.ase.load`` and ``kanmlip.export.torchsim.load`` read, in the precision of ``run``.
 
-    It is made and checked beside its place. An earlier export of the same run is replaced; while that happens, which is a few
-    renames, the folder has no status and is refused by whoever loads it.
+    It is made and checked in a hidden folder inside of it. An earlier export of the same run is replaced; while that happens, which
+    is a few renames, the folder has no status and is refused by whoever loads it.
 
     Args:
         run: In the precision that the folder shall have.
@@ -36,11 +36,11 @@ def write_portable(run: LoadedRun, folder: Path) -> Difference | None:
 
     Raises:
         ConfigError: If ``folder`` is a run folder, or an export of another run is in it.
-        KanmlipError: If the folder is not the model; nothing is left of it then.
+        KanmlipError: If what was made is not the model; the folder holds then what it held.
     """
     check_destination(folder, run.folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as made:
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".new.") as made:
         part = Path(made)
         fill(part, run)
         difference = read_back(part, run, folder.name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from ase import Atoms
 
 from kanmlip.errors import MissingDependencyError
 from kanmlip.export.loading import load_potential
-from kanmlip.export.probe import Difference, check, compare, probe_graph
+from kanmlip.export.probe import Difference, check, compare, probe, probe_graph
 from tests.conftest import rattled_silver
 from tests.export.conftest import Made
 from tests.export.runs import PRECISIONS, TOLERANCE, WITH_SEVEN_KANS, make_run, patchwork
@@ -127,5 +128,6 @@ def test_the_probe_has_every_species_and_neighbours_beyond_the_cell(run_of: Call
     run = load_potential(run_of("mace-none")[0])
     graph = probe_graph(run)
     assert set(graph.atomic_numbers.tolist()) == set(run.species)
+    assert set(probe(replace(run, species=tuple(range(1, 90)))).numbers) == set(range(1, 90))
     assert bool(graph.edge_cell_shift.ne(0).any()) and bool(graph.edge_cell_shift.eq(0).all(1).any())
     assert float(run.potential(graph)["forces"].abs().max()) > 1e-2

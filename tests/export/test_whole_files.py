@@ -71,7 +71,7 @@ def test_a_portable_folder_that_is_not_the_model_is_not_left(
     monkeypatch.setattr(portable, "compare", lambda expected, energy, forces: compare(expected, energy, 1.01 * forces))
     with pytest.raises(KanmlipError, match="out differs from the model in memory"):
         portable.write_portable(run, tmp_path / "out")
-    assert list(tmp_path.iterdir()) == []
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_an_export_may_be_repeated_and_is_refused_while_it_is_not_whole(
@@ -83,7 +83,7 @@ def test_an_export_may_be_repeated_and_is_refused_while_it_is_not_whole(
     replace, moved = Path.replace, []
 
     def killed(path: Path, target: Path) -> Path:
-        if target.is_relative_to(tmp_path / "out"):
+        if ".new." not in str(target):
             moved.append(target)
         if len(moved) == 2:
             raise KeyboardInterrupt
