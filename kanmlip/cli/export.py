@@ -45,24 +45,32 @@ def parser() -> argparse.ArgumentParser:
 
 def export_run(options: argparse.Namespace) -> int:
     """Write what is asked for and say what was written, how far it is from the model in memory, and how to use it."""
+    from kanmlip.dynamics.roughness import describe_roughness
     from kanmlip.experiment import results_root
     from kanmlip.experiment.validation import load_run_config
+    from kanmlip.export.checked import check_writable
     from kanmlip.export.loading import check_finished, find_run, load_potential, resolve_device
-    from kanmlip.export.routes import Export, check_route, write
+    from kanmlip.export.portable import check_destination
+    from kanmlip.export.routes import PORTABLE, Export, check_route, write
 
     run_dir = find_run(options.run)
     check_finished(run_dir)
-    check_route(load_run_config(run_dir), options.to)
+    config = load_run_config(run_dir)
+    output = options.output or results_root() / "exports" / run_dir.name / options.to
+    check_route(config, options.to)
+    check_writable(output)
+    if options.to in PORTABLE:
+        check_destination(output, run_dir)
 
     def reload(backend: str) -> LoadedRun:
         return load_potential(run_dir, checkpoint=options.checkpoint, dtype=options.dtype, backend=backend)
 
-    output = options.output or results_root() / "exports" / run_dir.name / options.to
     export = Export(reload, output, resolve_device(options.device))
     write(export, options.to)
     for path, check in export.written.items():
         sys.stdout.write(f"{path}  ({check})\n")
-    for note in export.notes:
+    rough = describe_roughness(config)
+    for note in (*export.notes, *([f"not for molecular dynamics: {rough}"] if rough else [])):
         sys.stdout.write(f"{note}\n")
     return 0
 

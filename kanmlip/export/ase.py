@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
-import torch
 from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
 from ase.data import chemical_symbols
@@ -15,19 +14,12 @@ from ase.stress import full_3x3_to_voigt_6_stress
 
 from kanmlip.data.labels import LABELS
 from kanmlip.errors import DataError
-from kanmlip.export.loading import Checkpoint, LoadedRun, load_potential
+from kanmlip.export.loading import LoadedRun, LoadOptions, load_potential
 
 
-def load(
-    run: str | Path,
-    *,
-    checkpoint: Checkpoint = "best",
-    dtype: str | torch.dtype | None = None,
-    device: str = "cpu",
-    backend: str = "auto",
-) -> KanmlipCalculator:
-    """The calculator of a run; for the arguments and what is raised see :func:`kanmlip.export.loading.load_potential`."""
-    return KanmlipCalculator(load_potential(run, checkpoint=checkpoint, dtype=dtype, device=device, backend=backend))
+def load(run: str | Path, **options: Unpack[LoadOptions]) -> KanmlipCalculator:
+    """The calculator of a run; for the options and what is raised see :func:`kanmlip.export.loading.load_potential`."""
+    return KanmlipCalculator(load_potential(run, **options))
 
 
 class KanmlipCalculator(Calculator):  # type: ignore[misc]  # ase comes without types
@@ -57,16 +49,17 @@ class KanmlipCalculator(Calculator):  # type: ignore[misc]  # ase comes without 
 
         Raises:
             DataError: If the structure has a species that the model was not trained on, or no atoms.
-            PropertyNotImplementedError: If stress is asked for and the structure is not periodic in all directions.
+            PropertyNotImplementedError: If stress is asked for and the cell has no volume.
         """
         super().calculate(atoms, properties, system_changes)
         check_species(self.atoms, self.run)
-        periodic = bool(self.atoms.pbc.all())
-        if "stress" in properties and not periodic:
-            raise PropertyNotImplementedError("stress needs a cell that is periodic in all three directions; this structure's is not")
+        # As with ASE's own calculators: along open directions too stress is the virial over the cell's volume.
+        has_volume = bool(self.atoms.cell.rank == 3)
+        if "stress" in properties and not has_volume:
+            raise PropertyNotImplementedError("stress needs a cell with a volume; this structure's has none")
         # Who asks for stress once, asks after every step and after the forces: one evaluation for both, then.
         self._wants_stress = self._wants_stress or "stress" in properties
-        with_stress = self._wants_stress and periodic
+        with_stress = self._wants_stress and has_volume
         graph = self.run.config.model.collate([self.atoms]).to(device=self.run.device)
         output = self.run.config.model.forward(self.run.potential, graph, compute_stress=with_stress)
         self.results = to_ase({name: value.detach().cpu().numpy() for name, value in output.items()})

@@ -105,6 +105,7 @@ class ExternalForces:
                     raise KanmlipError(f"LAMMPS stopped at '{command}': {error}") from error
             if self._failure is not None:
                 failure, self._failure = self._failure, None
+                self.lmp.command("timer timeout off")  # else LAMMPS would silently cut every later run short
                 raise failure
 
     def _callback(self, _: Any, step: int, count: int, tags: NDArray[Any], x: NDArray[np.float64], f: NDArray[np.float64]) -> None:
@@ -170,11 +171,19 @@ def define_system(lmp: Any, atoms: Atoms, species: Sequence[str], folder: Path) 
         atoms: Periodic in all directions.
         species: Symbol of each atom type to come, from 1.
         folder: Where the data file goes.
+
+    Raises:
+        ConfigError: If the structure is open in a direction, or has a species that is not among those given.
     """
     from ase.io.lammpsdata import write_lammps_data
 
+    if not atoms.pbc.all():
+        raise ConfigError("the structure is open in a direction; define box and boundary in LAMMPS, with read_data or by commands")
+    missing = sorted(set(atoms.get_chemical_symbols()) - set(species))
+    if missing:
+        raise ConfigError(f"species={list(species)} lacks {', '.join(missing)}, which the structure has; name every species of it")
     path = folder / "structure.data"
     write_lammps_data(path, atoms, specorder=list(species), masses=True, units="metal", atom_style="atomic", velocities=True)
     # sort 0: atoms stay in their order, and results come back in ours.
-    for command in ("units metal", "atom_style atomic", "atom_modify map array sort 0 0", "boundary p p p", f"read_data {path}"):
+    for command in ("units metal", "atom_style atomic", "atom_modify map array sort 0 0", "boundary p p p", f'read_data "{path}"'):
         lmp.command(command)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import torch
 
@@ -23,6 +23,15 @@ from kanmlip.training.checkpoints import CheckpointStore
 Checkpoint = Literal["best", "last"]
 CHECKPOINTS = ("best", "last")
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+class LoadOptions(TypedDict, total=False):
+    """The keyword arguments of :func:`load_potential`, for those who pass them on."""
+
+    checkpoint: Checkpoint
+    dtype: str | torch.dtype | None
+    device: str
+    backend: str
 
 
 @dataclass(frozen=True)
@@ -141,13 +150,17 @@ def resolve_device(device: str) -> str:
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        kind = torch.device(device).type
+        kind, index = torch.device(device).type, torch.device(device).index or 0
     except RuntimeError:
-        kind = device
+        kind, index = device, 0
     if kind not in ("cpu", "cuda"):
         raise ConfigError(describe_choice("device", device, ("auto", "cpu", "cuda")))
     if kind == "cuda" and not torch.cuda.is_available():
         raise ConfigError(f"device={device}, but torch finds no CUDA device; choose device=cpu")
+    if kind == "cuda" and index >= torch.cuda.device_count():
+        raise ConfigError(
+            f"device={device}, but torch finds {torch.cuda.device_count()} CUDA device(s), counted from 0; choose one of them"
+        )
     return device
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from kanmlip.data.graph import Graph
 from kanmlip.errors import MissingDependencyError
+from kanmlip.export.checked import checked_file
 from kanmlip.export.loading import LoadedRun
 from kanmlip.export.mliap_run import evaluate_mliap
 from kanmlip.export.probe import Difference, check, compare, probe_graph
@@ -40,15 +41,16 @@ def write_libtorch(run: LoadedRun, path: Path) -> Difference:
     graph = probe_graph(run)
     expected = run.potential(graph)
     record_heads(run)  # scripts know neither the annotations nor the casts of our files
+    set_reference_energies(run)
     with contained_imports(), default_dtype(run.dtype):
         from mace.calculators import LAMMPS_MACE
 
         compiled = jit.compile(LAMMPS_MACE(freeze(run.potential.upstream)))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    compiled.save(str(path))
-    loaded = cast("nn.Module", cast("Any", torch.jit).load(str(path)))
-    energy, forces = run_libtorch(loaded, run, graph)
-    return check(compare(expected, energy, forces), run.dtype, path.name)
+    with checked_file(path) as part:
+        compiled.save(str(part))
+        loaded = cast("nn.Module", cast("Any", torch.jit).load(str(part)))
+        energy, forces = run_libtorch(loaded, run, graph)
+        return check(compare(expected, energy, forces), run.dtype, path.name)
 
 
 def run_libtorch(module: nn.Module, run: LoadedRun, graph: Graph) -> tuple[Tensor, Tensor]:
@@ -78,17 +80,18 @@ def write_mliap(run: LoadedRun, path: Path) -> Difference:
     require_cuequivariance()
     graph = probe_graph(run)
     expected = run.potential(graph)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(build_mliap(run), path)
-    # Ours, just written, and upstream's format: a pickle of a module.
-    energy, forces = evaluate_mliap(torch.load(path, weights_only=False), graph.to("cpu"), run.dtype)
-    return check(compare(expected, energy, forces), run.dtype, path.name)
+    with checked_file(path) as part:
+        torch.save(build_mliap(run), part)
+        # Ours, just written, and upstream's format: a pickle of a module.
+        energy, forces = evaluate_mliap(torch.load(part, weights_only=False), graph.to("cpu"), run.dtype)
+        return check(compare(expected, energy, forces), run.dtype, path.name)
 
 
 def build_mliap(run: LoadedRun) -> Any:
     """Upstream's ``LAMMPS_MLIAP_MACE`` of a run, its heads recorded as plain PyTorch."""
     has_kans = run.config.placement.name != "none"
     record_heads(run)
+    set_reference_energies(run)
     upstream = cast("Any", freeze(run.potential.upstream))
     heads = upstream.readouts
     with contained_imports(), default_dtype(run.dtype):
@@ -103,6 +106,15 @@ def build_mliap(run: LoadedRun) -> Any:
             upstream.readouts = converted.readouts = heads
         converted.lammps_mliap = True
         return LAMMPS_MLIAP_MACE(freeze(converted))
+
+
+def set_reference_energies(run: LoadedRun) -> None:
+    """Give upstream's own sum the reference energies in the precision of ``run``: a checkpoint of float32 rounded them.
+
+    At -1000 eV an atom that is 20 µeV, which a file in float64 must not inherit.
+    """
+    energies = cast("Any", run.potential.upstream).atomic_energies_fn.atomic_energies
+    energies.copy_(torch.tensor([run.stats.reference_energies[z] for z in run.species], dtype=torch.float64))
 
 
 def require_cuequivariance() -> None:

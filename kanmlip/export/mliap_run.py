@@ -35,6 +35,26 @@ class OneProcess:
         out[: self.atoms].index_add_(0, self.owner, gradient[self.atoms :])
 
 
+def ghosts(graph: Graph) -> tuple[Tensor, Tensor]:
+    """LAMMPS's view of the neighbours of one structure: each one outside of the cell is an atom of its own, a ghost.
+
+    Returns:
+        Index of each ghost's owner [G], and of each edge's neighbour among atoms and then ghosts [E].
+    """
+    neighbour = graph.edge_index[1]
+    outside = graph.edge_cell_shift.ne(0).any(1)
+    owner = neighbour[outside]
+    copies = neighbour.clone()
+    copies[outside] = graph.positions.shape[0] + torch.arange(len(owner), device=owner.device)
+    return owner, copies
+
+
+def vectors(graph: Graph) -> Tensor:
+    """From each edge's centre to its neighbour in one structure, [E, 3] Å."""
+    centre, neighbour = graph.edge_index
+    return graph.positions[neighbour] - graph.positions[centre] + graph.edge_cell_shift.to(graph.cell) @ graph.cell[0]
+
+
 def evaluate_mliap(model: Any, graph: Graph, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Energy [] eV and forces [N, 3] eV/Å of one structure.
 
@@ -45,15 +65,11 @@ def evaluate_mliap(model: Any, graph: Graph, dtype: torch.dtype) -> tuple[Tensor
     """
     atoms = graph.positions.shape[0]
     centre, neighbour = graph.edge_index
-    vectors = graph.positions[neighbour] - graph.positions[centre] + graph.edge_cell_shift.double() @ graph.cell[0]
-    outside = graph.edge_cell_shift.ne(0).any(1)
-    owner = neighbour[outside]
-    copies = neighbour.clone()
-    copies[outside] = atoms + torch.arange(len(owner))
+    owner, copies = ghosts(graph)
     species = [int(z) for z in model.model.atomic_numbers]
     types = torch.tensor([species.index(int(z)) for z in torch.cat([graph.atomic_numbers, graph.atomic_numbers[owner]])])
     batch = {
-        "vectors": vectors.to(dtype),
+        "vectors": vectors(graph).to(dtype),
         "node_attrs": torch.nn.functional.one_hot(types, len(species)).to(dtype),
         "edge_index": torch.stack([copies, centre]),
         "batch": torch.zeros(atoms, dtype=torch.int64),

@@ -12,7 +12,9 @@ from torch import Tensor
 
 from kanmlip.data.graph import Graph
 from kanmlip.errors import KanmlipError
+from kanmlip.export.checked import checked_file
 from kanmlip.export.loading import LoadedRun
+from kanmlip.export.mliap_run import ghosts
 from kanmlip.export.probe import Difference, check, compare, probe_graph
 from kanmlip.models.nequip_energy import NequIPPotential
 
@@ -36,16 +38,17 @@ def compile_package(package: Path, path: Path, target: str, device: str, run: Lo
     Raises:
         KanmlipError: With the last line of upstream's message, or if the file is not the model.
     """
-    command = [sys.executable, "-m", "nequip.scripts.compile", str(package), str(path)]
-    command += ["--mode", "aotinductor", "--device", device, "--target", target]
-    # A process of its own: the command sets process-wide state that it does not take back.
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0 or not path.is_file():
-        lines = [line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()]
-        raise KanmlipError(f"nequip-compile failed on {package.name}: {lines[-1] if lines else 'no message'}")
-    graph = probe_graph(run)
-    energy, forces = run_compiled(path, target, run, graph, device)
-    return check(compare(run.potential(graph), energy, forces), run.dtype, path.name)
+    with checked_file(path) as part:
+        command = [sys.executable, "-m", "nequip.scripts.compile", str(package), str(part)]
+        command += ["--mode", "aotinductor", "--device", device, "--target", target]
+        # A process of its own: the command sets process-wide state that it does not take back.
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0 or not part.is_file():
+            lines = [line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()]
+            raise KanmlipError(f"nequip-compile failed on {package.name}: {lines[-1] if lines else 'no message'}")
+        graph = probe_graph(run)
+        energy, forces = run_compiled(part, target, run, graph, device)
+        return check(compare(run.potential(graph), energy, forces), run.dtype, path.name)
 
 
 def run_compiled(path: Path, target: str, run: LoadedRun, graph: Graph, device: str) -> tuple[Tensor, Tensor]:
@@ -55,13 +58,15 @@ def run_compiled(path: Path, target: str, run: LoadedRun, graph: Graph, device: 
     atoms = graph.positions.shape[0]
     owner = torch.arange(atoms, device=graph.positions.device)
     if target == "pair_allegro":  # knows no periodic images: every neighbour outside the cell is an atom of its own, a ghost
-        outside = graph.edge_cell_shift.ne(0).any(1)
-        ghosts = graph.edge_index[1, outside]
-        images = graph.positions[ghosts] + graph.edge_cell_shift[outside].to(graph.cell.dtype) @ graph.cell[0]
-        edge_index = graph.edge_index.clone()
-        edge_index[1, outside] = atoms + torch.arange(len(ghosts), device=ghosts.device)
-        owner = torch.cat([owner, ghosts])
-        inputs |= {"pos": torch.cat([graph.positions, images]), "edge_index": edge_index, "atom_types": inputs["atom_types"][owner]}
+        owners, copies = ghosts(graph)
+        shift = graph.edge_cell_shift[graph.edge_cell_shift.ne(0).any(1)].to(graph.cell)
+        images = graph.positions[owners] + shift @ graph.cell[0]
+        owner = torch.cat([owner, owners])
+        inputs |= {
+            "pos": torch.cat([graph.positions, images]),
+            "edge_index": torch.stack([graph.edge_index[0], copies]),
+            "atom_types": inputs["atom_types"][owner],
+        }
     compiled = cast("Any", torch)._inductor.aoti_load_package(str(path))
     energies, acting, _ = compiled(*(inputs[name].to(device) for name in ARGUMENTS[target]))
     forces = torch.zeros_like(graph.positions).index_add_(0, owner, acting.to(graph.positions))

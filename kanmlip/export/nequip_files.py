@@ -11,6 +11,7 @@ import yaml
 from torch import nn
 from torch.package.package_exporter import PackageExporter
 
+from kanmlip.export.checked import checked_file
 from kanmlip.export.loading import LoadedRun
 from kanmlip.export.probe import Difference, check, compare, probe_graph
 from kanmlip.export.torch_only import freeze, record_heads
@@ -40,12 +41,12 @@ def write_package(run: LoadedRun, path: Path) -> Difference:
     inputs = {name: value.detach().cpu() for name, value in potential.inputs(graph, graph.positions, graph.cell).items()}
     record_heads(run)
     upstream = freeze(potential.upstream)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="TypedStorage is deprecated", category=UserWarning)
-        export(run, upstream, inputs, path)
-        output = read_package(path)(inputs)
-    return check(compare(expected, output["total_energy"], output["forces"]), run.dtype, path.name)
+    with checked_file(path) as part:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="TypedStorage is deprecated", category=UserWarning)
+            export(run, upstream, inputs, part)
+            output = read_package(part)(inputs)
+        return check(compare(expected, output["total_energy"], output["forces"]), run.dtype, path.name)
 
 
 def export(run: LoadedRun, upstream: nn.Module, inputs: dict[str, torch.Tensor], path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,7 @@ from kanmlip.data.graph import Graph
 from kanmlip.errors import KanmlipError
 from kanmlip.export.loading import LoadedRun
 
-SITES = 3  # along each edge of the cube
+SITES = 3  # along each edge of the cube, or as many as the species need
 # Of the cutoff: near enough for neighbours along edges and diagonals, far enough for forces like those of training sets.
 SPACING = 0.65
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-5}
@@ -35,12 +36,13 @@ class Difference:
 
 
 def probe(run: LoadedRun) -> Atoms:
-    """A rattled cubic lattice of 27 atoms, periodic, all species in turn; always the same for a run."""
-    edge = SITES * SPACING * run.config.model.cutoff
-    grid = np.stack(np.meshgrid(*[np.arange(SITES)] * 3, indexing="ij"), -1).reshape(-1, 3) * (edge / SITES)
-    numbers = np.resize(run.species, SITES**3)
+    """A rattled cubic lattice of 27 atoms or more, periodic, all species in turn; always the same for a run."""
+    sites = max(SITES, math.ceil(len(run.species) ** (1 / 3)))
+    edge = sites * SPACING * run.config.model.cutoff
+    grid = np.stack(np.meshgrid(*[np.arange(sites)] * 3, indexing="ij"), -1).reshape(-1, 3) * (edge / sites)
+    numbers = np.resize(run.species, sites**3)
     atoms = Atoms(numbers=numbers, positions=grid, cell=[edge] * 3, pbc=True)
-    atoms.rattle(0.05 * edge / SITES, seed=0)
+    atoms.rattle(0.05 * edge / sites, seed=0)
     return atoms
 
 

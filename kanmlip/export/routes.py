@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from kanmlip.models.base import ModelConfig
 
 TARGETS = ("ase", "lammps", "torchsim", "package")
+PORTABLE = ("ase", "torchsim")  # those that write the folder of kanmlip.export.portable
 
 
 @dataclass

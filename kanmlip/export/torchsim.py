@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from ase import Atoms
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from kanmlip.errors import ConfigError, MissingDependencyError
 from kanmlip.export.ase import check_species
-from kanmlip.export.loading import Checkpoint, LoadedRun, load_potential
+from kanmlip.export.loading import LoadedRun, LoadOptions, load_potential
 
 try:
     from torch_sim.models.interface import ModelInterface
@@ -20,16 +20,9 @@ except ImportError as missing:
     raise MissingDependencyError(f"TorchSim cannot be imported ({missing}); run: pip install torch-sim-atomistic") from missing
 
 
-def load(
-    run: str | Path,
-    *,
-    checkpoint: Checkpoint = "best",
-    dtype: str | torch.dtype | None = None,
-    device: str = "cpu",
-    backend: str = "auto",
-) -> TorchSimModel:
-    """The model of a run; for the arguments and what is raised see :func:`kanmlip.export.loading.load_potential`."""
-    return TorchSimModel(load_potential(run, checkpoint=checkpoint, dtype=dtype, device=device, backend=backend))
+def load(run: str | Path, **options: Unpack[LoadOptions]) -> TorchSimModel:
+    """The model of a run; for the options and what is raised see :func:`kanmlip.export.loading.load_potential`."""
+    return TorchSimModel(load_potential(run, **options))
 
 
 class TorchSimModel(ModelInterface):  # type: ignore[misc]  # torch_sim may be absent where types are checked

@@ -10,6 +10,7 @@ import pytest
 from ase import Atoms
 
 from kanmlip.experiment.config import RunConfig
+from kanmlip.export.loading import LoadedRun, load_potential
 from kanmlip.models.potential import Potential
 from tests.export.runs import make_run
 
@@ -30,5 +31,19 @@ def run_of(silver: list[Atoms], tmp_path_factory: pytest.TempPathFactory) -> Cal
         if key not in made:
             made[key] = make_run(folder, silver, case, basis=basis, precision=precision)
         return made[key]
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def loaded_of(run_of: Callable[..., Made]) -> Callable[[str, str], LoadedRun]:
+    """``loaded_of(case, precision)``: a run as it is loaded from its folder; for those who do not change it."""
+    loaded: dict[tuple[str, str], LoadedRun] = {}
+
+    def get(case: str, precision: str) -> LoadedRun:
+        key = (case, precision)
+        if key not in loaded:
+            loaded[key] = load_potential(run_of(case, precision=precision)[0])
+        return loaded[key]
 
     return get

