@@ -23,6 +23,7 @@ from kanmlip.dynamics.integrator import (
     restore_atoms,
     restore_thermostat,
     stop_centre_of_mass,
+    temperature,
 )  # fmt: skip
 from kanmlip.dynamics.progress import StepProgress
 from kanmlip.dynamics.settings import MDSettings, option
@@ -171,7 +172,7 @@ class _Run:
                 while self.step < settings.steps:
                     self._one_step()
                     if self.step % settings.interval == 0:
-                        progress.show(self.step + settings.equilibration, self.step, self.atoms)
+                        progress.show(self.step + settings.equilibration, self.step, temperature(self.dynamics), self.atoms)
                     asked = stop()
                     if asked or self.step % settings.checkpoint_interval == 0 or self.step == settings.steps:
                         self._save()
@@ -205,7 +206,7 @@ class _Run:
                 "kinetic_eV": kinetic,
                 "total_eV": potential + kinetic,
                 "conserved_eV": conserved_energy(self.dynamics),
-                "temperature_K": float(atoms.get_temperature()),
+                "temperature_K": temperature(self.dynamics),
                 "max_force_eV_per_A": float(np.linalg.norm(atoms.get_forces(), axis=1).max()),
             }
         )
