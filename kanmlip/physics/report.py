@@ -27,7 +27,7 @@ def verdicts(run: Examination, mlp: Examination | None) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = [
         {
             "text": f"no energy jump above {LARGEST_JUMP_EV:g} eV at the cutoff",
-            "verdict": _judge(jump, 0.0, LARGEST_JUMP_EV),
+            "verdict": judge(jump, 0.0, LARGEST_JUMP_EV),
             "value": jump,
             "limit": LARGEST_JUMP_EV,
         }
@@ -39,7 +39,7 @@ def verdicts(run: Examination, mlp: Examination | None) -> list[dict[str, Any]]:
     found.append(
         {
             "text": f"NVE drift at most {DRIFT_MEV_PER_ATOM_PS:g} meV/atom/ps, or {DRIFT_RATIO:g} × the MLP's",
-            "verdict": _judge(drift, 2 * error, limit),
+            "verdict": judge(drift, 2 * error, limit),
             "value": drift,
             "limit": limit,
         }
@@ -47,7 +47,8 @@ def verdicts(run: Examination, mlp: Examination | None) -> list[dict[str, Any]]:
     return found
 
 
-def _judge(value: float | None, doubt: float, limit: float) -> str:
+def judge(value: float | None, doubt: float, limit: float) -> str:
+    """``met`` or ``missed`` where the doubt allows it, else ``undecided``; ``not measured`` without a finite value."""
     if value is None or not math.isfinite(value):
         return "not measured"
     if abs(value) + doubt <= limit:
