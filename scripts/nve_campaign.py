@@ -230,11 +230,11 @@ def report(rows: Sequence[Row], settings: Settings, expected: int) -> str:
 
 def _line(row: Row, bars: Row) -> list[str]:
     drift = row.get("drift")
-    slope = f"{drift['slope_meV_per_atom_ps']:+.5f} ± {drift['error_meV_per_atom_ps']:.5f}" if drift else "–"
+    slope = f"{drift['slope_meV_per_atom_ps']:+.1e} ± {drift['error_meV_per_atom_ps']:.0e}" if drift else "–"
     basis = (row["basis"] or "MLP") + (" (rough)" if row.get("rough") else "")
     return [
         row["model"], row["placement"], basis, _number(row.get("duration_ps"), "g"), _number(row.get("force_mae_eV_per_A"), ".1f", 1000),
-        _number(row.get("temperature_K"), ".0f"), slope, _number(bars["mlp_drift_meV_per_atom_ps"], "+.5f"),
+        _number(row.get("temperature_K"), ".0f"), slope, _number(bars["mlp_drift_meV_per_atom_ps"], "+.1e"),
         _number(bars["drift_limit_meV_per_atom_ps"], ".3g"), row["status"] if row["status"] == "failed" else bars["drift_verdict"],
         _number(row.get("energy_span_meV_per_atom"), ".4f"), _number(row.get("largest_jump_eV"), ".1e"), bars["jump_verdict"],
     ]  # fmt: skip
@@ -261,6 +261,10 @@ class Results:
     def add(self, row: Row) -> None:
         """Keep a row and write the files."""
         self.rows = sorted((*self.rows, row), key=lambda row: self.order.index(row["case"]))
+        self.write()
+
+    def write(self) -> None:
+        """Write the files from the rows there are."""
         content = [{**row, "bars": judged(row, self.rows)} for row in self.rows]
         write_json(self.folder / "nve.json", {"settings": asdict(self.settings), "rows": content})
         write_text(self.folder / "nve.md", report(self.rows, self.settings, len(self.order)))
@@ -305,6 +309,8 @@ def main(arguments: list[str] | None = None, settings: Settings | None = None) -
     if options.list:
         print("\n".join(f"{case}{'  done' if case in results else ''}" for case in chosen))
         return 0
+    if results.rows:
+        results.write()  # by the code of today, also where nothing is left to do
     failed = False
     for row in computed([case for case in chosen if case not in results], settings, options.processes):
         if row is None:

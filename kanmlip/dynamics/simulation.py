@@ -81,7 +81,7 @@ def simulate(
     with _alone_in(folder):
         if restart:
             files.clear()
-        check_same(files.description_now(), identity, settings, folder)
+        check_same(files.description_now(), identity, settings, folder, files.saved_step())
         run = _Run(atoms, settings, files, cutoff, limits)
         files.describe(**identity, steps=settings.steps, status="running", step=run.step, reason=None, num_atoms=len(atoms))
         outcome = run.advance(show_progress, stop)
@@ -106,8 +106,8 @@ def fingerprint(atoms: Atoms) -> str:
     return digest.hexdigest()
 
 
-def check_same(before: Mapping[str, Any], identity: Mapping[str, Any], settings: MDSettings, folder: Path) -> None:
-    """Check that what a folder holds is an earlier part of this simulation, and one that can be gone on with.
+def check_same(before: Mapping[str, Any], identity: Mapping[str, Any], settings: MDSettings, folder: Path, step: int | None) -> None:
+    """Check that what a folder holds is an earlier part of this simulation, and one that can be gone on with; ``step`` is its state's.
 
     Raises:
         ConfigError: Naming what differs and the way out.
@@ -125,8 +125,8 @@ def check_same(before: Mapping[str, Any], identity: Mapping[str, Any], settings:
         raise ConfigError(f"the simulation in {folder} started from another structure; {way_out}")
     if before.get("status") == "unstable":
         raise ConfigError(f"the simulation in {folder} ended at step {before.get('step')}: {before.get('reason')}; {way_out}")
-    if int(before.get("step") or 0) > settings.steps:
-        raise ConfigError(f"--steps={settings.steps}, but the simulation in {folder} is at step {before['step']} already; {way_out}")
+    if step is not None and step > settings.steps:
+        raise ConfigError(f"--steps={settings.steps}, but the simulation in {folder} is at step {step} already; {way_out}")
 
 
 class _Run:

@@ -82,6 +82,29 @@ def test_more_steps_extend_a_simulation(tmp_path: Path) -> None:
         simulate(bound_silver(), settings.model_copy(update={"steps": 20}), tmp_path / "a", cutoff=4.0)
 
 
+def test_a_killed_simulation_is_as_far_as_its_state(tmp_path: Path) -> None:
+    """md.json is written when a process begins and ends; one that is killed in between has gone on from there."""
+
+    def kill() -> bool:
+        if next(steps) == 20:
+            raise SystemExit("killed")
+        return False
+
+    steps = iter(range(1, 100))
+    settings = MDSettings(**SHORT)
+    with pytest.raises(SystemExit):
+        simulate(bound_silver(), settings, tmp_path, cutoff=4.0, stop=kill)
+    assert SimulationFiles(tmp_path).saved_step() == 7
+    written = (tmp_path / "thermo.csv").read_bytes()
+    with pytest.raises(ConfigError, match=r"--steps=5, but .* is at step 7 already"):
+        simulate(bound_silver(), settings.model_copy(update={"steps": 5}), tmp_path, cutoff=4.0)
+    assert (tmp_path / "thermo.csv").read_bytes() == written
+    (tmp_path / "state.npz").write_bytes((tmp_path / "state.npz").read_bytes()[:200])
+    with pytest.raises(ConfigError, match=r"state\.npz cannot be read .* --restart"):
+        simulate(bound_silver(), settings, tmp_path, cutoff=4.0)
+    assert simulate(bound_silver(), settings, tmp_path, cutoff=4.0, restart=True).status == "done"
+
+
 def test_another_simulation_is_refused_and_kept(tmp_path: Path) -> None:
     settings = MDSettings(**SHORT)
     source = {"run": "one"}
