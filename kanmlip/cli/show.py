@@ -43,7 +43,7 @@ def parser() -> argparse.ArgumentParser:
     physics.add_argument("--mlp", default=None, metavar="RUN", help="to compare with (default: the one of the same settings and seed)")
     physics.add_argument("--crystal", type=Path, default=None, metavar="FILE", help="(default: the element's own, if it is cubic)")
     physics.add_argument("--structure", type=Path, default=None, metavar="FILE", help="for NVE (default: first validation frame)")
-    physics.add_argument("--nve-steps", type=int, default=2000, metavar="STEPS", help="of 1 fs; 0 for none (default %(default)s)")
+    physics.add_argument("--nve-steps", type=int, default=5000, metavar="STEPS", help="of 1 fs; 0 for none (default %(default)s)")
     physics.add_argument("--nve-equilibration", type=int, default=500, metavar="STEPS", help="before them (default %(default)s)")
     physics.add_argument("--nve-temperature", type=float, default=600.0, metavar="K", help="(default %(default)s)")
     return top
@@ -84,6 +84,7 @@ def show_physics(options: argparse.Namespace) -> int:
     from kanmlip.physics.crystal import reference_crystal
     from kanmlip.physics.examination import Questions, check_energies, examine
     from kanmlip.physics.pictures import draw_physics
+    from kanmlip.physics.reference import examine_reference
     from kanmlip.physics.report import write_report
     from kanmlip.pictures.figure import require_matplotlib
 
@@ -101,8 +102,9 @@ def show_physics(options: argparse.Namespace) -> int:
     folder = options.output if options.output is not None else run.folder / "physics"
     examined = examine(run, questions, folder, say)
     other = examine(mlp, questions, folder / "mlp", say) if mlp else None
-    print(write_report(examined, other, note, folder))
-    paths = draw_physics([examined, *([other] if other else [])], folder)
+    reference = examine_reference(run, questions, say)
+    print(write_report(examined, other, reference, note, folder))
+    paths = draw_physics([column for column in (examined, other, reference) if column is not None], folder)
     finish(run, folder, [*paths, folder / "physics.md", folder / "physics.json"], options.no_wandb)
     return 0
 

@@ -16,6 +16,7 @@ from kanmlip.schema import Schema
 
 if TYPE_CHECKING:
     from ase import Atoms
+    from ase.calculators.calculator import Calculator
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,10 @@ class DatasetConfig(Schema, ABC):
     @abstractmethod
     def fingerprint(self, root: Path) -> str:
         """sha256 of the content, without parsing it."""
+
+    def label_source(self) -> Calculator | None:
+        """A new calculator of what computed the labels, for sets whose labels are of a potential that ASE brings; none for others."""
+        return None
 
     def check(self, root: Path) -> None:
         """Cheap checks before anything is built; files that are missing are named.

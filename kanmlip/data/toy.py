@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 from ase import Atoms
+from ase.calculators.calculator import Calculator
 from pydantic import Field
 
 from kanmlip.data.labels import attach
@@ -37,6 +38,12 @@ class Toy(MadeDataset):
     def provides(self) -> frozenset[str]:
         """See :attr:`DatasetConfig.provides`."""
         return frozenset({"energy", "forces", "stress"})
+
+    def label_source(self) -> Calculator:
+        """See :meth:`DatasetConfig.label_source`."""
+        from ase.calculators.emt import EMT
+
+        return EMT()
 
     @property
     def title(self) -> str:

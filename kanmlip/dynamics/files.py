@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,12 @@ class SimulationFiles:
             lengths[f"length_{name}"] = np.array(path.stat().st_size if path.exists() else 0)
         write_npz(self.state, {**arrays, **lengths, "step": np.array(step)})
 
+    def saved_step(self) -> int | None:
+        """The step of the last state, which md.json of a simulation that was killed does not know; none if there is no state."""
+        if not self.state.exists():
+            return None
+        return int(self._read_state()["step"])
+
     def load_state(self) -> dict[str, NDArray[Any]] | None:
         """The last state, with the growing files cut back to it; none if there is none.
 
@@ -92,11 +99,7 @@ class SimulationFiles:
         """
         if not self.state.exists():
             return None
-        try:
-            with np.load(self.state, allow_pickle=False) as stored:
-                state = {name: stored[name] for name in stored}
-        except (OSError, ValueError, EOFError) as error:
-            raise ConfigError(f"{self.state} cannot be read ({error}); start again with --restart") from error
+        state = self._read_state()
         for name in ("thermo", "trajectory"):
             path: Path = getattr(self, name)
             length, there = int(state[f"length_{name}"]), path.stat().st_size if path.exists() else 0
@@ -108,6 +111,13 @@ class SimulationFiles:
                 with path.open("rb+") as file:
                     file.truncate(length)
         return state
+
+    def _read_state(self) -> dict[str, NDArray[Any]]:
+        try:
+            with np.load(self.state, allow_pickle=False) as stored:
+                return {name: stored[name] for name in stored}
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise ConfigError(f"{self.state} cannot be read ({error}); start again with --restart") from error
 
 
 def read_thermo(path: Path) -> dict[str, NDArray[np.float64]]:

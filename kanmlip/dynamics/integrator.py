@@ -11,7 +11,7 @@ from ase import Atoms, units
 from ase.md import velocitydistribution
 from ase.md.langevin import Langevin
 from ase.md.md import MolecularDynamics
-from ase.md.nose_hoover_chain import NoseHooverChainNVT
+from ase.md.nose_hoover_chain import NoseHooverChainNVT, NoseHooverChainThermostat
 from ase.md.verlet import VelocityVerlet
 from numpy.typing import NDArray
 
@@ -45,7 +45,30 @@ def make_dynamics(atoms: Atoms, settings: MDSettings, ensemble: Ensemble, random
             warnings.simplefilter("ignore", FutureWarning)
             # fixcm=True would not sample the canonical ensemble exactly, says ASE.
             return Langevin(atoms, timestep, temperature_K=settings.temperature_K, friction=friction, fixcm=False, rng=random)
-    return NoseHooverChainNVT(atoms, timestep, temperature_K=settings.temperature_K, tdamp=settings.damping_fs * units.fs)
+    return _nose_hoover(atoms, timestep, settings.temperature_K, settings.damping_fs * units.fs)
+
+
+def _nose_hoover(atoms: Atoms, timestep: float, temperature_K: float, damping: float) -> NoseHooverChainNVT:  # noqa: N803 - ASE's name
+    """ASE's integrator with a thermostat of as many degrees of freedom as move.
+
+    ASE's own counts 3N, also where the centre of mass rests: what is left would be hotter than asked for by N/(N − 1).
+    """
+    dynamics = NoseHooverChainNVT(atoms, timestep, temperature_K=temperature_K, tdamp=damping)
+    dynamics._thermostat = NoseHooverChainThermostat(
+        num_atoms_global=degrees_of_freedom(dynamics) // 3, masses=dynamics.masses, temperature_K=temperature_K, tdamp=damping
+    )
+    return dynamics
+
+
+def degrees_of_freedom(dynamics: MolecularDynamics) -> int:
+    """What kinetic energy is shared among: 3N under Langevin, else 3N − 3, since the centre of mass is at rest and stays so."""
+    number = len(dynamics.atoms)
+    return 3 * number if isinstance(dynamics, Langevin) or number == 1 else 3 * number - 3
+
+
+def temperature(dynamics: MolecularDynamics) -> float:
+    """The temperature, K, that the kinetic energy stands for; ASE's own counts 3N degrees of freedom always."""
+    return float(2 * dynamics.atoms.get_kinetic_energy() / (degrees_of_freedom(dynamics) * units.kB))
 
 
 def conserved_energy(dynamics: MolecularDynamics) -> float:

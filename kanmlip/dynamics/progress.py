@@ -36,11 +36,11 @@ class StepProgress:
         if self.bar is not None:
             self.bar.close()
 
-    def show(self, done: int, step: int, atoms: Atoms) -> None:
+    def show(self, done: int, step: int, temperature_K: float, atoms: Atoms) -> None:  # noqa: N803 - the unit's own case
         """Show where the simulation is: ``done`` steps in all, ``step`` counted from the end of the equilibration."""
         if not self.enabled:
             return
-        text = f"{atoms.get_temperature():.0f} K  {atoms.get_potential_energy():.4f} eV" + ("  (equilibration)" if step < 0 else "")
+        text = f"{temperature_K:.0f} K  {atoms.get_potential_energy():.4f} eV" + ("  (equilibration)" if step < 0 else "")
         if self.bar is not None:
             self.bar.set_postfix_str(text, refresh=False)
             self.bar.update(done - self.bar.n)

@@ -23,6 +23,7 @@ from kanmlip.dynamics.integrator import (
     restore_atoms,
     restore_thermostat,
     stop_centre_of_mass,
+    temperature,
 )  # fmt: skip
 from kanmlip.dynamics.progress import StepProgress
 from kanmlip.dynamics.settings import MDSettings, option
@@ -80,7 +81,7 @@ def simulate(
     with _alone_in(folder):
         if restart:
             files.clear()
-        check_same(files.description_now(), identity, settings, folder)
+        check_same(files.description_now(), identity, settings, folder, files.saved_step())
         run = _Run(atoms, settings, files, cutoff, limits)
         files.describe(**identity, steps=settings.steps, status="running", step=run.step, reason=None, num_atoms=len(atoms))
         outcome = run.advance(show_progress, stop)
@@ -105,8 +106,8 @@ def fingerprint(atoms: Atoms) -> str:
     return digest.hexdigest()
 
 
-def check_same(before: Mapping[str, Any], identity: Mapping[str, Any], settings: MDSettings, folder: Path) -> None:
-    """Check that what a folder holds is an earlier part of this simulation, and one that can be gone on with.
+def check_same(before: Mapping[str, Any], identity: Mapping[str, Any], settings: MDSettings, folder: Path, step: int | None) -> None:
+    """Check that what a folder holds is an earlier part of this simulation, and one that can be gone on with; ``step`` is its state's.
 
     Raises:
         ConfigError: Naming what differs and the way out.
@@ -124,8 +125,8 @@ def check_same(before: Mapping[str, Any], identity: Mapping[str, Any], settings:
         raise ConfigError(f"the simulation in {folder} started from another structure; {way_out}")
     if before.get("status") == "unstable":
         raise ConfigError(f"the simulation in {folder} ended at step {before.get('step')}: {before.get('reason')}; {way_out}")
-    if int(before.get("step") or 0) > settings.steps:
-        raise ConfigError(f"--steps={settings.steps}, but the simulation in {folder} is at step {before['step']} already; {way_out}")
+    if step is not None and step > settings.steps:
+        raise ConfigError(f"--steps={settings.steps}, but the simulation in {folder} is at step {step} already; {way_out}")
 
 
 class _Run:
@@ -171,7 +172,7 @@ class _Run:
                 while self.step < settings.steps:
                     self._one_step()
                     if self.step % settings.interval == 0:
-                        progress.show(self.step + settings.equilibration, self.step, self.atoms)
+                        progress.show(self.step + settings.equilibration, self.step, temperature(self.dynamics), self.atoms)
                     asked = stop()
                     if asked or self.step % settings.checkpoint_interval == 0 or self.step == settings.steps:
                         self._save()
@@ -205,7 +206,7 @@ class _Run:
                 "kinetic_eV": kinetic,
                 "total_eV": potential + kinetic,
                 "conserved_eV": conserved_energy(self.dynamics),
-                "temperature_K": float(atoms.get_temperature()),
+                "temperature_K": temperature(self.dynamics),
                 "max_force_eV_per_A": float(np.linalg.norm(atoms.get_forces(), axis=1).max()),
             }
         )

@@ -30,8 +30,9 @@ def smoothness_at_cutoff(frame: Atoms, calculator: Calculator, cutoff: float, sp
         species: Atomic numbers that the model knows.
 
     Returns:
-        ``dimer_jump_eV``, ``trimer_jump_eV`` and ``frame_jump_eV`` (the largest of the species), the same of the force
-        (``…_force_jump_eV_per_A``), ``largest_jump_eV``, and E(r) of the dimers around the cutoff, less its value beyond.
+        ``dimer_jump_eV``, ``trimer_jump_eV`` (the largest of the species) and ``frame_jump_eV`` (without it if no pair of the frame is
+        near), the same of the force (``…_force_jump_eV_per_A``), ``largest_jump_eV``, and E(r) of the dimers around the cutoff, less its
+        value beyond.
     """
     values: dict[str, float] = {}
     curves: dict[str, np.ndarray] = {"r_A": cutoff + CURVE}
@@ -44,10 +45,12 @@ def smoothness_at_cutoff(frame: Atoms, calculator: Calculator, cutoff: float, sp
             _keep_largest(values, name, crossing_jump(cluster, 1, np.array([0.0, 0.0, 1.0]), calculator))
         energies = np.array([_energy(dimer, 1, np.array([0.0, 0.0, x]), calculator)[0] for x in CURVE])
         curves[f"energy_eV {pair}"] = energies - energies[-1]
-    moved, direction, offset = nearest_to_cutoff(frame, cutoff)
-    at_cutoff = frame.copy()
-    at_cutoff.positions[moved] += offset * direction
-    _keep_largest(values, "frame", crossing_jump(at_cutoff, moved, direction, calculator))
+    pair_in_frame = nearest_to_cutoff(frame, cutoff)
+    if pair_in_frame is not None:
+        moved, direction, offset = pair_in_frame
+        at_cutoff = frame.copy()
+        at_cutoff.positions[moved] += offset * direction
+        _keep_largest(values, "frame", crossing_jump(at_cutoff, moved, direction, calculator))
     values["largest_jump_eV"] = max(value for name, value in values.items() if name.endswith("_jump_eV"))
     return Part(values, curves)
 
@@ -84,10 +87,10 @@ def _energy(atoms: Atoms, moved: int, shift: np.ndarray, calculator: Calculator)
     return float(copy.get_potential_energy()), float(fx), float(fy), float(fz)
 
 
-def nearest_to_cutoff(frame: Atoms, cutoff: float) -> tuple[int, np.ndarray, float]:
+def nearest_to_cutoff(frame: Atoms, cutoff: float) -> tuple[int, np.ndarray, float] | None:
     """The pair whose distance is nearest to the cutoff: the atom to move, the unit vector to it from the other, and how far to move.
 
-    A pair of an atom with its own image does not count: both would move.
+    A pair of an atom with its own image does not count: both would move. None where no pair is within 1.5 Å beyond the cutoff.
     """
     from matscipy.neighbours import neighbour_list
 
@@ -98,5 +101,7 @@ def nearest_to_cutoff(frame: Atoms, cutoff: float) -> tuple[int, np.ndarray, flo
     i, j, vector = neighbour_list("ijD", positions=positions, cell=cell, pbc=frame.pbc, cutoff=reach)
     distance = np.linalg.norm(vector, axis=1)
     distance[i == j] = np.inf
+    if not np.isfinite(distance).any():
+        return None
     best = int(np.abs(distance - cutoff).argmin())
     return int(j[best]), vector[best] / distance[best], float(cutoff - distance[best])

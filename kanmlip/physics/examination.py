@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ase.calculators.calculator import Calculator
+
 from kanmlip.dynamics import MDSettings
+from kanmlip.dynamics.simulation import fingerprint
 from kanmlip.dynamics.source import describe_source
 from kanmlip.dynamics.start import starting_structure
 from kanmlip.errors import ConfigError, KanmlipError
@@ -22,6 +26,8 @@ from kanmlip.physics.equation_of_state import equation_of_state
 from kanmlip.physics.nve import nve_drift
 from kanmlip.physics.part import Part
 from kanmlip.physics.phonons import phonon_band
+
+Check = Callable[[str, Callable[[], Part]], None]
 
 PARTS = ("equation_of_state", "elastic_constants", "phonons", "nve", "cutoff", "consistency")
 
@@ -38,15 +44,15 @@ class Questions:
 
     crystal: Path | None = None
     structure: Path | None = None
-    nve: MDSettings | None = field(default_factory=lambda: MDSettings(temperature_K=600.0, equilibration=500, steps=2000, interval=5))
+    nve: MDSettings | None = field(default_factory=lambda: MDSettings(temperature_K=600.0, equilibration=500, steps=5000, interval=5))
 
 
 @dataclass(frozen=True)
 class Examination:
-    """The physics of one run.
+    """The physics of one potential.
 
     Attributes:
-        name: Of the run.
+        name: Of the run, or of what computed the labels.
         head: Placement and basis in the words of the tables.
         parts: Name → outcome, of ``PARTS``.
     """
@@ -86,40 +92,43 @@ def examine(run: LoadedRun, questions: Questions, folder: Path, say: Callable[[s
     calculator, cutoff = KanmlipCalculator(run), run.config.model.cutoff
     start = starting_structure(run.config, questions.structure)
     parts: dict[str, Part] = {}
-
-    def check(name: str, compute: Callable[[], Part]) -> None:
-        say(f"{run.folder.name}: {name.replace('_', ' ')}")
-        try:
-            parts[name] = compute()
-        except KanmlipError as error:
-            parts[name] = Part(missing=str(error))
-
+    check = checker(run.folder.name, parts, say)
     check("cutoff", lambda: smoothness_at_cutoff(start, calculator, cutoff, run.species))
     check("consistency", lambda: energy_force_consistency(start, calculator))
     nve = questions.nve
     if nve is None:
         parts["nve"] = Part(missing="left out (--nve-steps 0)")
     else:
-        here, source = folder / f"nve-{nve.temperature_K:g}K-e{nve.equilibration}-s{nve.seed}", describe_source(run)
+        source = describe_source(run)
+        # A run that is trained again, or another structure, has an NVE run of its own: there is nobody here to say --restart to.
+        start_and_weights = hashlib.sha256(f"{fingerprint(start)} {source['weights']}".encode()).hexdigest()[:8]
+        here = folder / f"nve-{nve.temperature_K:g}K-e{nve.equilibration}-s{nve.seed}-{start_and_weights}"
         check("nve", lambda: nve_drift(start, calculator, nve, here, cutoff, source))
-    examine_crystal(run, calculator, questions.crystal, parts, check)
+    examine_crystal(run.species, calculator, questions.crystal, parts, check)
     config = run.config
     head = "MLP" if config.basis_name is None else f"{config.placement.name} {config.basis_name}"
     return Examination(run.folder.name, head, {name: parts[name] for name in PARTS})
 
 
-def examine_crystal(
-    run: LoadedRun,
-    calculator: KanmlipCalculator,
-    path: Path | None,
-    parts: dict[str, Part],
-    check: Callable[[str, Callable[[], Part]], None],
-) -> None:
+def checker(name: str, parts: dict[str, Part], say: Callable[[str], None]) -> Check:
+    """A function that puts the outcome of a check, or why there is none, among ``parts``."""
+
+    def check(part: str, compute: Callable[[], Part]) -> None:
+        say(f"{name}: {part.replace('_', ' ')}")
+        try:
+            parts[part] = compute()
+        except KanmlipError as error:
+            parts[part] = Part(missing=str(error))
+
+    return check
+
+
+def examine_crystal(species: Sequence[int], calculator: Calculator, path: Path | None, parts: dict[str, Part], check: Check) -> None:
     """The checks that need a crystal at its own lattice constant; each of them missing for the reason that the first one has."""
     crystals = []
 
     def fit() -> Part:
-        part, crystal = equation_of_state(reference_crystal(run.species, path), calculator)
+        part, crystal = equation_of_state(reference_crystal(species, path), calculator)
         crystals.append(crystal)
         return part
 

@@ -43,7 +43,8 @@ def phonon_band(crystal: Atoms, calculator: Calculator) -> Part:
     from phonopy.phonon.band_structure import get_band_qpoints_and_path_connections
     from phonopy.structure.atoms import PhonopyAtoms
 
-    times = int(np.ceil(LEAST_LENGTH / crystal.cell.lengths()[0]))
+    # An even number: then the waves at L fit into the supercell as those at X do, and both frequencies are free of interpolation.
+    times = 2 * int(np.ceil(LEAST_LENGTH / crystal.cell.lengths()[0] / 2))
     cell = PhonopyAtoms(symbols=list(crystal.symbols), cell=np.array(crystal.cell), scaled_positions=crystal.get_scaled_positions())
     phonons = Phonopy(cell, supercell_matrix=times * np.eye(3, dtype=int), primitive_matrix="F")
     phonons.generate_displacements(distance=DISPLACEMENT)

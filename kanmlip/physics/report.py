@@ -27,7 +27,7 @@ def verdicts(run: Examination, mlp: Examination | None) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = [
         {
             "text": f"no energy jump above {LARGEST_JUMP_EV:g} eV at the cutoff",
-            "verdict": _judge(jump, 0.0, LARGEST_JUMP_EV),
+            "verdict": judge(jump, 0.0, LARGEST_JUMP_EV),
             "value": jump,
             "limit": LARGEST_JUMP_EV,
         }
@@ -39,7 +39,7 @@ def verdicts(run: Examination, mlp: Examination | None) -> list[dict[str, Any]]:
     found.append(
         {
             "text": f"NVE drift at most {DRIFT_MEV_PER_ATOM_PS:g} meV/atom/ps, or {DRIFT_RATIO:g} × the MLP's",
-            "verdict": _judge(drift, 2 * error, limit),
+            "verdict": judge(drift, 2 * error, limit),
             "value": drift,
             "limit": limit,
         }
@@ -47,7 +47,8 @@ def verdicts(run: Examination, mlp: Examination | None) -> list[dict[str, Any]]:
     return found
 
 
-def _judge(value: float | None, doubt: float, limit: float) -> str:
+def judge(value: float | None, doubt: float, limit: float) -> str:
+    """``met`` or ``missed`` where the doubt allows it, else ``undecided``; ``not measured`` without a finite value."""
     if value is None or not math.isfinite(value):
         return "not measured"
     if abs(value) + doubt <= limit:
@@ -55,12 +56,14 @@ def _judge(value: float | None, doubt: float, limit: float) -> str:
     return "missed" if abs(value) - doubt > limit else "undecided"
 
 
-def render(run: Examination, mlp: Examination | None) -> str:
-    """The report as Markdown."""
-    columns = [run] if mlp is None else [run, mlp]
+def render(run: Examination, mlp: Examination | None, reference: Examination | None = None) -> str:
+    """The report as Markdown; ``reference`` is what computed the labels."""
+    columns = [run, *(column for column in (mlp, reference) if column is not None)]
     lines = [f"# Physics of {run.name}", ""]
     if mlp is not None:
         lines += [f"Beside it the MLP of the same settings and seed, {mlp.name}. Everything in float64.", ""]
+    if reference is not None:
+        lines += [f"{reference.head} is what computed the labels of the data: what a potential without errors would show.", ""]
     lines += ["| | " + " | ".join(column.head for column in columns) + " |", "|---|" + "---:|" * len(columns)]
     notes = []
     for part in PARTS:
@@ -69,26 +72,33 @@ def render(run: Examination, mlp: Examination | None) -> str:
             cells = [_cell(column.parts[part].values.get(key)) for column in columns]
             lines.append(f"| {_words(key)} | " + " | ".join(cells) + " |")
         notes += [
-            f"* {column.head}: no {TITLES[part].lower()}: {column.parts[part].missing}" for column in columns if column.parts[part].missing
+            f"* {column.head}: {TITLES[part]}: none, {column.parts[part].missing}" for column in columns if column.parts[part].missing
         ]
     lines += ["", *(_verdict(verdict) for verdict in verdicts(run, mlp))]
     return "\n".join([*lines, *(["", *notes] if notes else []), "", "![curves](physics.png)"]) + "\n"
 
 
-def write_report(run: Examination, mlp: Examination | None, note: str | None, folder: Path) -> str:
+def write_report(run: Examination, mlp: Examination | None, reference: Examination | None, note: str | None, folder: Path) -> str:
     """Write physics.md and physics.json; returns the Markdown.
 
     Args:
         run: The run.
         mlp: The MLP's; none for a run that is one, or where it is missing.
+        reference: Of what computed the labels; none where that is no potential at hand.
         note: Why the MLP is missing.
         folder: Where to.
     """
-    text = render(run, mlp) + (f"\n{note}\n" if note else "")
+    text = render(run, mlp, reference) + (f"\n{note}\n" if note else "")
     write_text(folder / "physics.md", text)
     write_json(
         folder / "physics.json",
-        {"run": run.to_plain(), "mlp": mlp.to_plain() if mlp else None, "mlp_missing": note, "bars": verdicts(run, mlp)},
+        {
+            "run": run.to_plain(),
+            "mlp": mlp.to_plain() if mlp else None,
+            "mlp_missing": note,
+            "labels": reference.to_plain() if reference else None,
+            "bars": verdicts(run, mlp),
+        },
     )
     return text
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from kanmlip.errors import MissingDependencyError
+from kanmlip.experiment.atomic import write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -58,13 +59,12 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def save(figure: Figure, folder: Path, name: str) -> list[Path]:
-    """Write ``<folder>/<name>.png`` and ``.svg``; the same figure gives the same bytes."""
+    """Write ``<folder>/<name>.png`` and ``.svg``; whole or not at all, and the same figure gives the same bytes."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{name}.png", folder / f"{name}.svg"]
     FigureCanvasAgg(figure)
-    figure.savefig(paths[0], dpi=150)
+    write_bytes(paths[0], lambda file: figure.savefig(file, format="png", dpi=150))
     figure.set_layout_engine("none")  # what was laid out once stays, which takes half the time
-    figure.savefig(paths[1], metadata={"Date": None})
+    write_bytes(paths[1], lambda file: figure.savefig(file, format="svg", metadata={"Date": None}))
     return paths

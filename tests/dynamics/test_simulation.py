@@ -13,6 +13,7 @@ from ase.build import bulk
 
 from kanmlip.dynamics import MDSettings, fit_drift, simulate
 from kanmlip.dynamics.files import SimulationFiles, read_thermo
+from kanmlip.dynamics.integrator import draw_momenta, make_dynamics, temperature
 from kanmlip.dynamics.settings import read_settings
 from kanmlip.dynamics.watch import Limits
 from kanmlip.errors import ConfigError
@@ -79,6 +80,29 @@ def test_more_steps_extend_a_simulation(tmp_path: Path) -> None:
     assert (tmp_path / "a" / "thermo.csv").read_bytes() == (tmp_path / "b" / "thermo.csv").read_bytes()
     with pytest.raises(ConfigError, match=r"--steps=20, but .* is at step 50 already"):
         simulate(bound_silver(), settings.model_copy(update={"steps": 20}), tmp_path / "a", cutoff=4.0)
+
+
+def test_a_killed_simulation_is_as_far_as_its_state(tmp_path: Path) -> None:
+    """md.json is written when a process begins and ends; one that is killed in between has gone on from there."""
+
+    def kill() -> bool:
+        if next(steps) == 20:
+            raise SystemExit("killed")
+        return False
+
+    steps = iter(range(1, 100))
+    settings = MDSettings(**SHORT)
+    with pytest.raises(SystemExit):
+        simulate(bound_silver(), settings, tmp_path, cutoff=4.0, stop=kill)
+    assert SimulationFiles(tmp_path).saved_step() == 7
+    written = (tmp_path / "thermo.csv").read_bytes()
+    with pytest.raises(ConfigError, match=r"--steps=5, but .* is at step 7 already"):
+        simulate(bound_silver(), settings.model_copy(update={"steps": 5}), tmp_path, cutoff=4.0)
+    assert (tmp_path / "thermo.csv").read_bytes() == written
+    (tmp_path / "state.npz").write_bytes((tmp_path / "state.npz").read_bytes()[:200])
+    with pytest.raises(ConfigError, match=r"state\.npz cannot be read .* --restart"):
+        simulate(bound_silver(), settings, tmp_path, cutoff=4.0)
+    assert simulate(bound_silver(), settings, tmp_path, cutoff=4.0, restart=True).status == "done"
 
 
 def test_another_simulation_is_refused_and_kept(tmp_path: Path) -> None:
@@ -165,6 +189,37 @@ def test_langevin_samples_the_canonical_ensemble(tmp_path: Path) -> None:
     # Fluctuations of a canonical ensemble: Var E_kin = 3 N (kT)²/2.
     assert thermo["kinetic_eV"].std() == pytest.approx(wanted / np.sqrt(1.5 * len(atoms)), rel=0.2)
     assert np.isnan(thermo["conserved_eV"]).all()
+
+
+def free_atoms(number: int) -> Atoms:
+    """Atoms that feel nothing."""
+    atoms = Atoms(f"Ag{number}", positions=3.0 * np.arange(3 * number).reshape(number, 3), cell=[99] * 3, pbc=True)
+    atoms.calc = Springs(atoms.get_positions(), stiffness=0.0)
+    return atoms
+
+
+@pytest.mark.parametrize(("ensemble", "degrees"), [("nve", 9), ("nose_hoover", 9), ("langevin", 12)])
+def test_temperature_is_that_of_the_atoms_that_can_move(ensemble: str, degrees: int, tmp_path: Path) -> None:
+    """Where the centre of mass rests, 3N - 3 degrees of freedom share the kinetic energy."""
+    settings = MDSettings(ensemble=ensemble, temperature_K=500, steps=4, interval=1, friction_per_ps=1e-9)
+    simulate(free_atoms(4), settings, tmp_path, cutoff=20.0, limits=Limits(heating=1e9))
+    thermo = read_thermo(tmp_path / "thermo.csv")
+    np.testing.assert_allclose(thermo["temperature_K"], 2 * thermo["kinetic_eV"] / (degrees * units.kB), rtol=1e-12)
+
+
+def test_a_nose_hoover_chain_leaves_atoms_of_its_temperature_alone(tmp_path: Path) -> None:
+    """At rest as a whole, of the wanted temperature and free: nothing is to be done. A thermostat of 3N degrees of freedom heats."""
+    atoms = free_atoms(4)
+    random = np.random.default_rng(0)
+    draw_momenta(atoms, 500, random)
+    settings = MDSettings(ensemble="nose_hoover", temperature_K=500, damping_fs=20)
+    dynamics = make_dynamics(atoms, settings, "nose_hoover", random)
+    wanted = atoms.get_momenta() * np.sqrt(500 / temperature(dynamics))
+    atoms.set_momenta(wanted)
+    dynamics = make_dynamics(atoms, settings, "nose_hoover", random)
+    dynamics.run(50)
+    np.testing.assert_allclose(atoms.get_momenta(), wanted, rtol=1e-9)
+    assert temperature(dynamics) == pytest.approx(500, rel=1e-9)
 
 
 def test_nose_hoover_keeps_the_temperature_and_its_own_energy(tmp_path: Path) -> None:

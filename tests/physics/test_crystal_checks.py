@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,13 +16,19 @@ from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
 from ase.data import atomic_masses
+from ase.io import write
 
 from kanmlip.errors import ConfigError
+from kanmlip.experiment.configure import compose_run
 from kanmlip.physics.consistency import energy_force_consistency, extrapolated
 from kanmlip.physics.crystal import reference_crystal, relaxed, strained
 from kanmlip.physics.cutoff import crossing_jump, nearest_to_cutoff, smoothness_at_cutoff
 from kanmlip.physics.elastic import elastic_constants
 from kanmlip.physics.equation_of_state import equation_of_state
+from kanmlip.physics.examination import PARTS, Examination, Questions
+from kanmlip.physics.part import Part
+from kanmlip.physics.reference import NOT_ASKED, examine_reference
+from kanmlip.physics.report import render
 from tests.conftest import rattled_silver
 
 SIGMA, EPSILON = 2.6, 0.2
@@ -94,6 +103,23 @@ def test_phonons_of_long_waves_are_sound() -> None:
         phonon_band(bulk("Fe", cubic=True), EMT())
 
 
+@pytest.mark.parametrize(("polarisation", "name"), [((1, 1, 1), "L_longitudinal_THz"), ((1, -1, 0), "L_transverse_THz")])
+def test_phonons_at_l_are_those_of_planes_that_move_against_each_other(polarisation: tuple[int, int, int], name: str) -> None:
+    """At L neighbouring (111) planes swing in opposite directions: the force on an atom that is moved so gives the frequency."""
+    pytest.importorskip("phonopy")
+    from kanmlip.physics.phonons import phonon_band
+
+    _, crystal = equation_of_state(reference_crystal([47]), EMT())
+    planes = crystal.repeat(2)
+    sign = np.round(np.cos(np.pi / crystal.cell[0, 0] * planes.positions.sum(1)))
+    direction = np.array(polarisation) / np.linalg.norm(polarisation)
+    planes.positions += 0.01 * sign[:, None] * direction
+    planes.calc = EMT()
+    stiffness = -(planes.get_forces() * sign[:, None] @ direction).mean() / 0.01 * units._e * 1e20  # N/m
+    frequency = np.sqrt(stiffness / (atomic_masses[47] * units._amu)) / (2 * np.pi) / 1e12
+    assert phonon_band(crystal, EMT()).values[name] == pytest.approx(frequency, rel=2e-4)
+
+
 def test_a_cut_potential_jumps_by_its_value_at_the_cutoff() -> None:
     cutoff = 1.7 * SIGMA
     height = 4 * EPSILON * (1.7**-12 - 1.7**-6)
@@ -124,9 +150,40 @@ def test_a_shifted_potential_jumps_in_the_force_alone_and_a_smooth_one_nowhere()
     assert smooth.curves["energy_eV Ag-Ag"][-1] == 0
 
 
+def test_a_frame_without_a_pair_near_the_cutoff_leaves_dimers_and_trimers() -> None:
+    alone, cutoff = Atoms("Ag", cell=[3] * 3, pbc=True), 1.7 * SIGMA
+    far = Atoms("Ag2", positions=[[0, 0, 0], [0, 0, 20]])
+    for frame in (alone, far):
+        assert nearest_to_cutoff(frame, cutoff) is None
+        values = smoothness_at_cutoff(frame, lennard_jones(cutoff), cutoff, (47,)).values
+        assert "frame_jump_eV" not in values
+        assert values["largest_jump_eV"] == max(values["dimer_jump_eV"], values["trimer_jump_eV"])
+
+
+def test_what_computed_the_labels_stands_beside_the_run(tmp_path: Path) -> None:
+    config = compose_run(["model=allegro", "dataset=toy", "budget=smoke"])
+    write(tmp_path / "frame.xyz", rattled_silver((1, 1, 1)))
+    run: Any = SimpleNamespace(config=config, species=(47,))
+    examined = examine_reference(run, Questions(structure=tmp_path / "frame.xyz"), lambda _: None)
+    assert examined is not None
+    assert examined.parts["equation_of_state"].values["bulk_modulus_GPa"] == pytest.approx(100, abs=5)
+    assert examined.parts["elastic_constants"].values["stable"] == 1
+    assert examined.parts["consistency"].values["force_error_eV_per_A"] < 1e-6
+    assert [name for name, part in examined.parts.items() if part.missing == NOT_ASKED] == ["nve", "cutoff"]
+    own = Examination("a run", "output gaussian", dict.fromkeys(PARTS, Part({"x_eV": 1.0})))
+    assert "| | output gaussian | MLP | EMT (labels) |" in render(own, replace(own, head="MLP"), examined)
+    # Iron: EMT does not know it, and says so as every other check does.
+    write(tmp_path / "iron.xyz", bulk("Fe", cubic=True))
+    other = examine_reference(run, Questions(structure=tmp_path / "frame.xyz", crystal=tmp_path / "iron.xyz"), lambda _: None)
+    assert other is not None
+    assert "EMT does not compute Fe2" in str(other.parts["elastic_constants"].missing)
+
+
 def test_the_pair_nearest_to_the_cutoff_is_brought_there() -> None:
     frame = rattled_silver()
-    moved, direction, offset = nearest_to_cutoff(frame, 4.0)
+    pair = nearest_to_cutoff(frame, 4.0)
+    assert pair is not None
+    moved, direction, offset = pair
     frame.positions[moved] += offset * direction
     distances = [frame.get_distance(other, moved, mic=True) for other in range(len(frame)) if other != moved]
     assert np.min(np.abs(np.array(distances) - 4.0)) < 1e-9

@@ -1,4 +1,4 @@
-"""Every model conserves energy in a short NVE run as velocity Verlet can, with each placement, while neighbours cross the cutoff."""
+"""A short NVE run of every model, placement and basis conserves energy as velocity Verlet can, while neighbours cross the cutoff."""
 
 from __future__ import annotations
 
@@ -18,18 +18,11 @@ from kanmlip.models.base import ModelConfig
 from kanmlip.models.potential import Potential
 from kanmlip.placement.config import HeadConfig
 from tests.conftest import rattled_silver
-from tests.models.cases import Case, build_case
+from tests.models.cases import Case, all_cases, build_case
 from tests.models.settings import energy_models
 
-TIMES = (4.0, 2.0)  # fs
-DURATION = 80.0  # fs
-
-
-def cases() -> list[Case]:
-    """Each model and placement once; bases have the same smoothness and take turns."""
-    bases = ("gaussian", "bspline", "relu")
-    pairs = [(model.name, placement) for model in energy_models().values() for placement in model.placements]
-    return [Case(model, placement, bases[index % len(bases)]) for index, (model, placement) in enumerate(pairs)]
+TIMES = (2.0, 1.0)  # fs
+DURATION = 32.0  # fs
 
 
 class InMemory(Calculator):
@@ -52,7 +45,7 @@ def spreads(case: Case, silver: list[Atoms], folder: Path, head: HeadConfig | No
     potential, _, model, _ = build_case(case, silver, torch.float64, head)
     found, crossed = [], False
     for timestep in TIMES:
-        atoms = rattled_silver(seed=5)
+        atoms = rattled_silver(seed=5, amplitude=0.18)
         atoms.calc = InMemory(potential, model)
         settings = MDSettings(temperature_K=600, timestep_fs=timestep, steps=int(DURATION / timestep), interval=1, seed=1)
         here = folder / f"{case}-{timestep:g}"
@@ -63,13 +56,13 @@ def spreads(case: Case, silver: list[Atoms], folder: Path, head: HeadConfig | No
     return found, crossed
 
 
-@pytest.mark.parametrize("case", cases(), ids=str)
+@pytest.mark.parametrize("case", all_cases(), ids=str)
 def test_the_error_of_the_energy_falls_with_the_square_of_the_time_step(case: Case, silver: list[Atoms], tmp_path: Path) -> None:
     (coarse, fine), crossed = spreads(case, silver, tmp_path)
     assert crossed
     # Second order: a quarter. A force that jumps leaves an error of first order, an energy that jumps one that does not fall at all.
-    assert 3 < coarse / fine < 5.5
-    assert fine < 16 * 1e-4
+    assert 3.5 < coarse / fine < 4.5
+    assert fine < 16 * 1e-5
 
 
 def test_an_energy_that_jumps_at_the_cutoff_is_seen(silver: list[Atoms], tmp_path: Path) -> None:

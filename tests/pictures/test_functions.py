@@ -48,6 +48,28 @@ def test_energies_are_compared_per_atom_and_errors_by_species() -> None:
     assert table == {"O": {"mae": 1.0, "rmse": 1.0, "atoms": 3.0}, "Hf": {"mae": 2.0, "rmse": 2.0, "atoms": 3.0}}
 
 
+def test_a_picture_that_cannot_be_finished_leaves_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("matplotlib")
+    from matplotlib.figure import Figure
+
+    from kanmlip.pictures.learning import draw_learning
+
+    history = {"epoch": np.arange(1.0, 5), "lr": np.full(4, 0.01), "train/loss": np.ones(4)}
+    before = {path: path.read_bytes() for path in draw_learning(history, 3, tmp_path)}
+
+    def fill_disk(self: Figure, file: object, **settings: object) -> None:
+        if hasattr(file, "write"):
+            file.write(b"half")
+        else:
+            Path(str(file)).write_bytes(b"half")
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(Figure, "savefig", fill_disk)
+    with pytest.raises(OSError, match="no space"):
+        draw_learning(history, 3, tmp_path)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
 def test_pictures_are_the_same_bytes_each_time(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     from kanmlip.pictures.learning import draw_learning

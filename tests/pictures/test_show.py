@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from kanmlip.cli.show import finish, main
 from kanmlip.physics.counterpart import find_counterpart
@@ -74,7 +75,17 @@ def test_the_physics_of_a_run_stands_beside_its_mlps(pair: tuple[Path, Path], ca
         nve = report[name]["parts"]["nve"]
         assert nve["values"]["duration_ps"] == pytest.approx(0.04), nve
     assert (folder / "physics.png").is_file()
-    assert (folder / "mlp" / "nve-20K-e8-s0" / "trajectory.xyz").is_file()
+    assert len(list((folder / "mlp").glob("nve-20K-e8-s0-*/trajectory.xyz"))) == 1
+    assert report["labels"] is None  # nobody says what computed the fake set's labels
+    # Weights that were trained again are another potential, with an NVE run of their own.
+    best = pair[0] / "checkpoints" / "best.ckpt"
+    state = torch.load(best, weights_only=True)
+    next(iter(state["model"].values())).mul_(1.01)
+    torch.save(state, best)
+    assert main([str(pair[0]), "--physics", "--nve-steps", "40", "--nve-equilibration", "8", "--nve-temperature", "20"]) == 0
+    again = json.loads((folder / "physics.json").read_text())
+    assert again["run"]["parts"]["nve"]["values"] != report["run"]["parts"]["nve"]["values"]
+    assert again["mlp"]["parts"]["nve"] == report["mlp"]["parts"]["nve"]
 
 
 def test_the_counterpart_differs_in_the_head_alone(pair: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
