@@ -20,9 +20,17 @@ def _one_thread() -> None:
 
 @pytest.fixture(autouse=True)
 def _isolated_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test writes into the repository; the cache is shared within a session, so that the toy set is made once a worker."""
+    """No test writes into the repository; the cache is shared within a session, so that the toy set is made once a worker.
+
+    Compiled kernels are shared by all workers: they are named after everything that they depend on.
+    """
     monkeypatch.setenv("KANMLIP_RESULTS", str(tmp_path_factory.mktemp("results")))
-    monkeypatch.setenv("KANMLIP_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+    own = tmp_path_factory.getbasetemp()
+    if not (own / "cache").exists():
+        (own / "cache").mkdir()
+        (own.parent / "kernels").mkdir(exist_ok=True)
+        (own / "cache" / "kernels").symlink_to(own.parent / "kernels", target_is_directory=True)
+    monkeypatch.setenv("KANMLIP_CACHE", str(own / "cache"))
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 

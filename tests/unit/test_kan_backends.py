@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -247,6 +249,20 @@ def test_kernels_are_built_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(build_module.tempfile, "TemporaryDirectory", refuse)
     assert build_module.build() == library
+
+
+def test_of_processes_that_want_kernels_at_once_one_builds(tmp_path: Path) -> None:
+    compiler = tmp_path / "compiler"
+    compiler.write_text(
+        f'#!/bin/sh\n[ "$1" = --version ] && exit 0\necho built >> {tmp_path}/log\nsleep 0.5\n'
+        'while [ "$1" != -o ]; do shift; done\ntouch "$2"\n'
+    )
+    compiler.chmod(0o755)
+    program = "from kanmlip.kan.cpu.build import build; build()"
+    environment = {**os.environ, "CXX": str(compiler), "KANMLIP_CACHE": str(tmp_path)}
+    processes = [subprocess.Popen([sys.executable, "-c", program], env=environment) for _ in range(3)]
+    assert [process.wait(timeout=240) for process in processes] == [0, 0, 0]
+    assert (tmp_path / "log").read_text() == "built\n"
 
 
 @pytest.mark.parametrize("backend", ["torch", "cpu"])

@@ -10,12 +10,15 @@ import shutil
 import subprocess
 import tempfile
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 
 SOURCES = Path(__file__).parent
+_MAIN = SOURCES / "bind.cpp"
 _TIMEOUT_S = 600
 
 
@@ -41,8 +44,8 @@ def available() -> bool:
 def build() -> Path:
     """Path of the shared library, compiled unless the cache has it for these sources, this compiler, torch and processor.
 
-    The cache is ``$KANMLIP_CACHE/kernels`` (default ``~/.cache/kanmlip/kernels``). Processes that build at once each
-    write a file of their own and rename it into place.
+    The cache is ``$KANMLIP_CACHE/kernels`` (default ``~/.cache/kanmlip/kernels``). Of processes that want the same library at once, as
+    the jobs of a sweep do, one builds it and the others wait.
 
     Raises:
         BuildError: Without a compiler, or if it fails.
@@ -52,18 +55,36 @@ def build() -> Path:
         raise BuildError(f"no C++ compiler {compiler!r} is on the PATH" if compiler else "no C++ compiler (g++, clang++) is on the PATH")
     command = _command(compiler)
     library = _cache() / f"kanmlip-{_key(command)}.so"
-    if library.exists():
-        return library
+    if not library.exists():
+        with _only_builder(library):
+            if not library.exists():
+                _compile(command, library)
+    return library
+
+
+def _compile(command: list[str], library: Path) -> None:
     with tempfile.TemporaryDirectory(dir=library.parent) as folder:
         target = Path(folder) / library.name
         try:
             done = subprocess.run([*command, "-o", str(target)], capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
         except (OSError, subprocess.TimeoutExpired) as error:
-            raise BuildError(f"{compiler} did not finish: {error}") from error
+            raise BuildError(f"{command[0]} did not finish: {error}") from error
         if done.returncode != 0:
-            raise BuildError(f"{compiler} failed: {' '.join(done.stderr.split())[:400]}")
+            raise BuildError(f"{command[0]} failed: {' '.join(done.stderr.split())[:400]}")
         target.replace(library)
-    return library
+
+
+@contextmanager
+def _only_builder(library: Path) -> Iterator[None]:
+    """Hold the lock on building ``library``, which ends with the process; where the system has none, everybody builds."""
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    with library.with_suffix(".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _command(compiler: str) -> list[str]:
@@ -78,11 +99,13 @@ def _command(compiler: str) -> list[str]:
     )
     links = [f"-L{torch_root / 'lib'}", f"-Wl,-rpath,{torch_root / 'lib'}", "-lc10", "-ltorch_cpu"]
     abi = f"-D_GLIBCXX_USE_CXX11_ABI={int(torch.compiled_with_cxx11_abi())}"
-    return [compiler, *flags, *threads, abi, *(f"-I{path}" for path in include), str(SOURCES / "bind.cpp"), *links]
+    return [compiler, *flags, *threads, abi, *(f"-I{path}" for path in include), str(_MAIN), *links]
 
 
 def _key(command: list[str]) -> str:
-    digest = hashlib.sha256(" ".join([*command, torch.__version__, _processor()]).encode())
+    # Not where the sources are: checkouts of the same ones share a library.
+    parts = [part for part in command if part != str(_MAIN)]
+    digest = hashlib.sha256(" ".join([*parts, torch.__version__, _processor()]).encode())
     version = subprocess.run([command[0], "--version"], capture_output=True, check=False, timeout=60)
     digest.update(version.stdout)
     for source in sorted([*SOURCES.glob("*.h"), *SOURCES.glob("*.cpp")]):
