@@ -46,7 +46,13 @@ class ReplayCalculator(Calculator):  # type: ignore[misc]  # ase comes without t
     def calculate(
         self, atoms: Atoms | None = None, properties: Sequence[str] = ("energy",), system_changes: Sequence[str] = all_changes
     ) -> None:
-        """ASE calls this once a step."""
+        """ASE calls this once a step.
+
+        Raises:
+            KanmlipError: If ASE calls it more often.
+        """
+        if self.evaluations == len(self.given):
+            raise KanmlipError(f"evaluation {self.evaluations + 1} is beyond the steps to be made: the timings are not of steps; report it")
         super().calculate(atoms, properties, system_changes)
         start = time.perf_counter()
         graph = self.collate([self.atoms])

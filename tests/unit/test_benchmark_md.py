@@ -62,16 +62,21 @@ def test_contenders_pass_through_the_same_positions_whatever_their_forces(ensemb
     assert wild.calculator.latest is not None and wild.calculator.latest[1][0, 0] == 1e6
 
 
-def test_a_contender_that_leaves_the_path_is_no_contender(trajectory: Trajectory) -> None:
-    simulation = Simulation(forces_of(0.0), collate, trajectory)
+def test_a_contender_that_leaves_the_path_is_no_contender() -> None:
+    simulation = Simulation(forces_of(0.0), collate, Trajectory(starting_atoms(71), settings()))
     simulation.advance(1)
-    simulation.atoms.positions[0, 0] += 1e-9
+    simulation.atoms.set_momenta(simulation.atoms.get_momenta() * (1 + 1e-9))
     with pytest.raises(KanmlipError, match="left the trajectory before step 2"):
         simulation.advance(1)
 
 
-def test_steps_without_an_evaluation_are_no_steps(trajectory: Trajectory) -> None:
-    simulation = Simulation(forces_of(0.0), collate, trajectory)
+def test_an_evaluation_too_many_or_too_few_is_noticed() -> None:
+    path = Trajectory(starting_atoms(71), settings())
+    simulation = Simulation(forces_of(0.0), collate, path)
+    simulation.atoms.positions[0, 0] += 1e-9  # ASE evaluates again what has changed
+    with pytest.raises(KanmlipError, match="evaluation 3 is beyond the steps to be made"):
+        simulation.advance(1)
+    simulation = Simulation(forces_of(0.0), collate, path)
     simulation.calculator.evaluations -= 1
     with pytest.raises(KanmlipError, match=r"1 evaluations in 1 steps"):
         simulation.advance(1)
