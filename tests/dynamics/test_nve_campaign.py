@@ -64,8 +64,10 @@ def test_what_is_done_is_skipped_and_the_table_is_there_after_every_row(
         return None if len(asked) == 4 else row(campaign, case, settings)
 
     monkeypatch.setattr(campaign, "compute", compute)
+    cases = campaign.all_cases()
+    monkeypatch.setattr(campaign, "all_cases", lambda: cases)  # which takes a second
     assert campaign.main(["--only", "allegro"], settings) == 130
-    assert "3 of 38 cases" in table.read_text()
+    assert f"3 of {len(cases)} cases" in table.read_text()
     assert "it did not want to" in table.read_text()
     # Again: the first two are there, the failed and the interrupted ones are not.
     assert campaign.main(["--only", "allegro-none"], settings) == 0
