@@ -213,6 +213,7 @@ def fill(potential: Potential, config: RunConfig, state: dict[str, Any], source:
     Raises:
         ConfigError: If they are of another architecture, as when upstream or kanmlip changed since.
     """
+    constants = upstream_constants(potential)
     try:
         potential.load_state_dict(state["model"])
     except RuntimeError as error:
@@ -221,9 +222,31 @@ def fill(potential: Potential, config: RunConfig, state: dict[str, Any], source:
             f"{source} does not fit the model that its config.yaml describes ({lines[min(1, len(lines) - 1)][:200]}); "
             f"environment.json names the versions it was made with"
         ) from error
+    restore_precision(potential, constants, state["model"])
     if "average" in state:  # last.ckpt keeps trained and averaged weights apart, best.ckpt has the averaged ones only
         average = ParameterAverage(potential, config.trainer.ema_decay)
         average.load_state_dict(state["average"])
         with torch.no_grad():
             for parameter, mean in zip(average.parameters, average.average, strict=False):  # empty where nothing was averaged
                 parameter.copy_(mean)
+
+
+def upstream_constants(potential: Potential) -> dict[str, torch.Tensor]:
+    """What upstream's modules were built with and training does not change, such as coupling coefficients and reference energies."""
+    kans = tuple(f"{path}." for path, module in potential.named_modules() if isinstance(module, KAN))
+    return {name: value.clone() for name, value in potential.named_buffers() if value.is_floating_point() and not name.startswith(kans)}
+
+
+@torch.no_grad()
+def restore_precision(potential: Potential, constants: dict[str, torch.Tensor], weights: dict[str, torch.Tensor]) -> None:
+    """Undo what a checkpoint of another precision rounded of the constants; others than rounded ones stay as the checkpoint has them.
+
+    Reference energies of -1000 eV would be wrong by 20 µeV an atom, and upstream's converters, which compute coupling coefficients
+    anew, would write another model than that in memory.
+    """
+    for name, value in potential.named_buffers():
+        exact, stored = constants.get(name), weights.get(name)
+        if exact is None or stored is None or stored.dtype == value.dtype:
+            continue
+        if torch.allclose(value, exact, rtol=1e-6, atol=1e-7, equal_nan=True):
+            value.copy_(exact)

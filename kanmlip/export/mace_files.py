@@ -41,7 +41,6 @@ def write_libtorch(run: LoadedRun, path: Path) -> Difference:
     graph = probe_graph(run)
     expected = run.potential(graph)
     record_heads(run)  # scripts know neither the annotations nor the casts of our files
-    set_reference_energies(run)
     with contained_imports(), default_dtype(run.dtype):
         from mace.calculators import LAMMPS_MACE
 
@@ -91,7 +90,6 @@ def build_mliap(run: LoadedRun) -> Any:
     """Upstream's ``LAMMPS_MLIAP_MACE`` of a run, its heads recorded as plain PyTorch."""
     has_kans = run.config.placement.name != "none"
     record_heads(run)
-    set_reference_energies(run)
     upstream = cast("Any", freeze(run.potential.upstream))
     heads = upstream.readouts
     with contained_imports(), default_dtype(run.dtype):
@@ -106,15 +104,6 @@ def build_mliap(run: LoadedRun) -> Any:
             upstream.readouts = converted.readouts = heads
         converted.lammps_mliap = True
         return LAMMPS_MLIAP_MACE(freeze(converted))
-
-
-def set_reference_energies(run: LoadedRun) -> None:
-    """Give upstream's own sum the reference energies in the precision of ``run``: a checkpoint of float32 rounded them.
-
-    At -1000 eV an atom that is 20 µeV, which a file in float64 must not inherit.
-    """
-    energies = cast("Any", run.potential.upstream).atomic_energies_fn.atomic_energies
-    energies.copy_(torch.tensor([run.stats.reference_energies[z] for z in run.species], dtype=torch.float64))
 
 
 def require_cuequivariance() -> None:

@@ -28,7 +28,7 @@ BASES = ("gaussian", "bspline", "fourier", "chebyshev", "relu", "truncated_power
 # Models with as many KANs as there are bases, for :func:`patchwork`.
 WITH_SEVEN_KANS = {
     "allegro-all": ("model.num_layers=5",),
-    "mace-output": ("model.num_interactions=7", "model.max_ell=1", "model.correlation=1", "model.hidden_irreps=4x0e + 4x1o"),
+    "mace-output": ("model.num_interactions=7", "model.max_ell=1", "model.correlation=2", "model.hidden_irreps=4x0e + 4x1o"),
 }
 
 
