@@ -16,9 +16,12 @@
 
 namespace kanmlip {
 
+// As many rows as fit a core's cache, in less memory for a layer with little input: what it expands should not be what a model's peak is
+// made of.
 template <typename T>
-int64_t block_rows(int64_t columns, int64_t in) {
-  return std::clamp<int64_t>(786432 / int64_t(sizeof(T) * columns * std::max<int64_t>(in, 1)), 16, 4096);
+int64_t block_rows(int64_t rows, int64_t columns, int64_t in) {
+  const int64_t row = sizeof(T) * std::max<int64_t>(in, 1), bytes = std::clamp<int64_t>(rows * row / 3, 262144, 786432);
+  return std::clamp<int64_t>(bytes / (row * columns), 16, 4096);
 }
 
 // Part of a row as a vector; what is beyond its end is zero and is not written back.
@@ -59,7 +62,7 @@ void expand(const F& f, const T* x, const T* v, int64_t n, int64_t in, T* phi) {
 // Calls step(first row, number of rows, buffer [rows, columns · in]) block by block, in parallel.
 template <typename T, typename Step>
 void blocks(const Tensor& x, int64_t columns, int64_t parts, Step step) {
-  const int64_t rows = x.size(0), in = x.size(1), size = block_rows<T>(columns, in), number = (rows + size - 1) / size;
+  const int64_t rows = x.size(0), in = x.size(1), size = block_rows<T>(rows, columns, in), number = (rows + size - 1) / size;
   parts = parts ? parts : number;
   at::parallel_for(0, parts, 1, [&](int64_t begin, int64_t end) {
     const at::AutoDispatchBelowADInplaceOrView guard;  // a pool's thread does not know that no graph is wanted
