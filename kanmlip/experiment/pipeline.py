@@ -92,7 +92,7 @@ def check_backend(config: RunConfig, device: str) -> None:
     Raises:
         ConfigError: With the way out.
     """
-    if config.basis_name is not None:
+    if config.has_kan:
         try:
             kernels_for(config.basis.backend, torch.device(device))
         except ValueError as error:
