@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -138,6 +138,7 @@ class Study(Schema):
     column_sets: dict[str, tuple[Column, ...]]
     tables: dict[str, TableSpec]
     planned: dict[str, str] = Field(default_factory=dict)
+    runs: Any = None  # read by kanmlip.reproduction.spec
 
     @field_validator("column_sets")
     @classmethod
