@@ -22,7 +22,8 @@ from kanmlip.training.config import TrainerConfig
 from kanmlip.training.loggers import LoggerConfig
 
 REPOSITORY = Path(__file__).parents[2]
-PRESETS = sorted(path.stem for path in (conf_dir() / "experiment").glob("*.yaml"))
+# Rows and controls; tune_head is a search.
+PRESETS = sorted({path.stem for path in (conf_dir() / "experiment").glob("*.yaml")} - {"tune_head"})
 # The class of a group's files, none where each file names its own.
 GROUPS: dict[str, Any] = {
     "model": None,

@@ -1,0 +1,131 @@
+"""``kanmlip-reproduce`` from the outside, with the fakes: killed and started again, failures, wrong input."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from tests.integration.application import FAKES, environment, records, results, statuses
+
+COST = {"frame_s": 0.01, "memory_MB": 500, "disk_MB": 1}
+RUNS = {
+    "stages": [
+        {"name": "first", "runs": [{"preset": "fake_none", "rows": ["1.1", "2.1"]}, {"preset": "fake_output", "rows": ["1.2"]}]},
+        {"name": "second", "runs": [{"preset": "toy_of_ours", "beside": "3"}]},
+    ],
+    "benchmarks": {"rows": ["4.1"], "steps": {}},
+    "costs": {
+        "start_s": 1, "evaluation": 1, "heads": {"none": 1}, "all_frames": {"fake": [4, 2]}, "models": {"fake": {"smoke": COST}},
+    },
+}  # fmt: skip
+
+
+@pytest.fixture
+def reproduction(tmp_path: Path) -> Path:
+    path = tmp_path / "reproduction.yaml"
+    path.write_text(yaml.safe_dump({"runs": RUNS}))
+    return path
+
+
+def command(reproduction: Path, *arguments: str) -> list[str]:
+    fixed = ("--reproduction", str(reproduction), "--config-dir", str(FAKES), "--seeds", "1,2")
+    return [sys.executable, "-m", "kanmlip.cli.reproduce", *fixed, *arguments]
+
+
+def reproduce(reproduction: Path, *arguments: str, **extra: str) -> subprocess.CompletedProcess[str]:
+    call = command(reproduction, *arguments)
+    return subprocess.run(call, env=environment(**extra), capture_output=True, text=True, timeout=180, check=False)
+
+
+def epochs_by_run() -> dict[str, int]:
+    return {path.parent.name: len(path.read_text().splitlines()) - 1 for path in results().glob("runs/*/history.csv")}
+
+
+def test_killed_anywhere_it_goes_on_and_loses_at_most_an_epoch(reproduction: Path) -> None:
+    arguments = ("--stages", "first", "--jobs", "2")
+    call = command(reproduction, *arguments)
+    process = subprocess.Popen(call, env=environment(KANMLIP_TEST_DELAY="0.05"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline and process.poll() is None and not (len(epochs_by_run()) == 2 and min(epochs_by_run().values()) >= 3):
+        time.sleep(0.05)
+    assert process.poll() is None, "it ended before it could be killed"
+    process.send_signal(signal.SIGKILL)  # its workers are not told: they must notice, and what comes next must wait for them
+    process.wait()
+    at_kill = epochs_by_run()
+    for run, epochs in at_kill.items():
+        kept = torch.load(results() / "runs" / run / "checkpoints" / "last.ckpt", weights_only=True)["tally"]["epoch"]
+        assert kept >= epochs, "every epoch of the history is in the checkpoint"
+    again = reproduce(reproduction, *arguments)
+    assert again.returncode == 0, again.stdout + again.stderr
+    for run in at_kill:
+        assert f"{run}: resumed" in again.stdout
+        assert statuses()[run]["attempts"] == 2
+    assert len(records()) == len(statuses()) == 4
+    assert epochs_by_run() == dict.fromkeys(records(), 30)
+    assert "4 of 4 runs done" in again.stdout
+    # A third time there is nothing to do, even where only the records are left, as in a fresh clone.
+    for folder in results().glob("runs/*"):
+        folder.rename(folder.with_name(f"gone-{folder.name}"))
+    third = reproduce(reproduction, *arguments)
+    assert third.returncode == 0
+    assert "4 runs, 0 to do" in third.stdout
+    assert not list(results().glob("runs/fake-*"))
+
+
+def test_a_failure_leaves_the_others_alone_and_is_tried_again(reproduction: Path) -> None:
+    failing = reproduce(reproduction, "--stages", "first", "--jobs", "2", KANMLIP_TEST_FAULT="2:kill:swap")
+    assert failing.returncode == 1
+    (dead,) = (run for run, status in statuses().items() if status["status"] != "done")
+    assert dead.startswith("fake-output-gaussian-fake-s2-")
+    assert "3 of 4 runs done" in failing.stdout
+    assert f"not done: {dead}" in failing.stdout
+    listed = reproduce(reproduction, "--stages", "first", "--dry-run")
+    assert listed.returncode == 0
+    assert "4 runs, 1 to do" in listed.stdout
+    again = reproduce(reproduction, "--stages", "first")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert len(records()) == 4
+
+
+def test_ctrl_c_leaves_resumable_runs(reproduction: Path) -> None:
+    call = command(reproduction, "--stages", "first", "--jobs", "1")
+    process = subprocess.Popen(
+        call, env=environment(KANMLIP_TEST_DELAY="0.1"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+    )  # fmt: skip
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline and process.poll() is None and not any(epochs_by_run().values()):
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    output = process.communicate(timeout=90)[0].decode()
+    assert process.returncode == 130, output
+    assert {status["status"] for status in statuses().values()} == {"interrupted"}
+    assert len(statuses()) == 1, "no further run may start"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fragments"),
+    [
+        (["--stages", "frist"], ["--stages=frist", "Did you mean 'first'?"]),
+        (["--tables", "7"], ["--tables=7", "choose from: 1, 2, 3, 4"]),
+        (["--seeds", "1,x"], ["--seeds=1,x", "'x' is no seed"]),
+        (["--stages", "first", "--jobs", "0"], ["--jobs=0 must be 1 or more"]),
+        (["--stages", "second"], ["toy_of_ours", "experiment=toy_of_ours budget=smoke seed=1"]),
+        (["--stages", "first", "trainer.optimizer.lr=0.1"], ["trainer.optimizer.lr=0.1 changes what"]),
+        (["--stages", "first", "seed=1,2"], ["seed=1,2 names several values"]),
+    ],
+)
+def test_wrong_input_is_one_message_and_starts_nothing(reproduction: Path, arguments: list[str], fragments: list[str]) -> None:
+    done = reproduce(reproduction, *arguments)
+    assert done.returncode == 2, done.stdout + done.stderr
+    for fragment in fragments:
+        assert fragment in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(results().iterdir()) == []
