@@ -18,6 +18,7 @@ from kanmlip.reproduction.estimate import Estimate
 from kanmlip.reproduction.execution import execute
 from kanmlip.reproduction.expansion import Step
 from kanmlip.reproduction.listing import available_cores
+from kanmlip.reproduction.wandb_report import log_report
 
 JOBS_ON_A_GPU = 2
 
@@ -72,6 +73,9 @@ def run_all(left: Sequence[tuple[Step, Estimate]], benchmark: MDBenchmark | None
         cells = ", ".join(map(str, benchmark.missing()))
         sys.stderr.write(f"kanmlip-reproduce: no MD benchmark of {cells} atoms was made; again: {' '.join(benchmark.command())}\n")
     made = make_tables()
+    settings = next((step.planned.config for step in steps if step.planned.config.logger.wandb), None)
+    if made and settings is not None:
+        log_report(settings.logger, results_root(), settings.budget.name)
     return 0 if measured and made and (not rows or exit_code(rows, stopped) == 0) else 1
 
 
