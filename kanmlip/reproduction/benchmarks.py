@@ -39,11 +39,12 @@ class MDBenchmark:
         return [atoms for atoms, steps in sorted(self.steps.items()) if done.get(atoms, 0) < steps]
 
     def command(self) -> list[str]:
-        """What runs all cells: one file a command, which would lack the others. ``--steps`` is the same for all cells."""
-        sizes = ",".join(map(str, sorted(self.steps)))
-        steps = ["--steps", str(max(self.steps.values())), "--rounds", "2"] if self.smoke else []
-        arguments = ["--sizes", sizes, *steps, "--models", MODEL, "--bases", BASES, "--output", str(self.folder)]
-        return [sys.executable, "-m", "kanmlip.cli.bench", "md", *arguments, "--size", "smoke" if self.smoke else "gpu"]
+        """What runs all cells: one file a command, which would lack the others if only some were measured."""
+        cells = sorted(self.steps.items())
+        sizes, steps = (",".join(str(cell[column]) for cell in cells) for column in (0, 1))
+        arguments = ["--sizes", sizes, "--steps", steps, "--models", MODEL, "--bases", BASES, "--output", str(self.folder)]
+        less = ["--size", "smoke", "--rounds", "2", "--match", "widths"] if self.smoke else []
+        return [sys.executable, "-m", "kanmlip.cli.bench", "md", *arguments, *less]
 
     def run(self) -> bool:
         """Run unless nothing is missing, and pass on what is printed; says whether everything is there then."""

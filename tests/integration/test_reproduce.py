@@ -129,3 +129,16 @@ def test_wrong_input_is_one_message_and_starts_nothing(reproduction: Path, argum
         assert fragment in done.stderr
     assert "Traceback" not in done.stderr
     assert list(results().iterdir()) == []
+
+
+@pytest.mark.slow
+def test_rows_of_a_table_from_one_command_without_any_files(tmp_path: Path) -> None:
+    """The real thing in small: Table 6 at smoke, its data made under the name of the set that is missing, and named in the table."""
+    call = [sys.executable, "-m", "kanmlip.cli.reproduce", "--budget", "smoke", "--tables", "6", "--stages", "other_models", "--jobs", "2"]
+    done = subprocess.run(call, env=environment(KANMLIP_DATA=str(tmp_path)), capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "STAND-INS" in done.stdout
+    assert len(records()) == 3
+    table = (results() / "tables" / "smoke" / "table6.md").read_text()
+    assert "EMT labels" in table
+    assert "no run" not in table.split("**")[0], "every row has values"
