@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -135,10 +135,10 @@ class Study(Schema):
     """All tables of the reproduction, keyed by the paper's table number, and those that are still to come."""
 
     citation: str
+    runs: object = None  # read by kanmlip.reproduction.spec
     column_sets: dict[str, tuple[Column, ...]]
     tables: dict[str, TableSpec]
     planned: dict[str, str] = Field(default_factory=dict)
-    runs: Any = None  # read by kanmlip.reproduction.spec
 
     @field_validator("column_sets")
     @classmethod
