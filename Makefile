@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 # kanmlip runs one thread a run by default; this keeps libraries that do not ask us from taking more.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: install demo test lint data tables bench gpu-check clean
+.PHONY: install demo test lint data reproduce-paper tables bench gpu-check clean
 
 install: $(STAMP)
 
@@ -34,6 +34,11 @@ lint: install
 
 data: install
 	$(BIN)/kanmlip-data list
+
+# make reproduce-paper BUDGET=smoke|small|gpu|paper SEEDS=1111,2222,3333 ARGS="--dry-run"
+BUDGET ?= smoke
+reproduce-paper: install
+	$(BIN)/kanmlip-reproduce --budget $(BUDGET) $(if $(SEEDS),--seeds $(SEEDS)) $(ARGS)
 
 tables: install
 	$(BIN)/kanmlip-tables

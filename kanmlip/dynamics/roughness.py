@@ -12,7 +12,7 @@ FORCE_OPTION = "--force-rough"
 
 def describe_roughness(config: RunConfig) -> str | None:
     """What about the KANs of a run makes its energy too rough for molecular dynamics, by key and with the way out; none if nothing."""
-    if config.basis_name is None:
+    if not config.has_kan:
         return None
     head, smoothness = config.placement.head, config.basis.build().smoothness
     if smoothness < NEEDED:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from kanmlip.errors import ConfigError, describe_choice
+from kanmlip.errors import ConfigError, MissingDependencyError, describe_choice
 from kanmlip.experiment.messages import describe_key
 
 # Plug-ins that a user may be missing, by the group file they bring.
@@ -95,8 +96,11 @@ class Composer:
 
         Raises:
             ConfigError: For a kind of sweep that the basic sweeper does not know.
+            MissingDependencyError: If the sweeper's package is not installed.
         """
-        if OmegaConf.select(hydra, "sweeper._target_") != BASIC_SWEEPER:
+        sweeper = str(OmegaConf.select(hydra, "sweeper._target_"))
+        if sweeper != BASIC_SWEEPER:
+            require_sweeper(sweeper)
             return None
         params = OmegaConf.select(hydra, "sweeper.params") or {}
         configured = self.parse([f"{key}={value}" for key, value in params.items()])
@@ -169,6 +173,21 @@ class Composer:
                     known = {*known, *self.loader.list_groups("")} - {"hydra"}
                 raise ConfigError(describe_key(key if depth == len(parts) - 1 else f"{prefix}{part}", value, known))
             place = place[part]
+
+
+def require_sweeper(target: str) -> None:
+    """Check that a sweeper's package is installed, which Hydra would say in a traceback.
+
+    Raises:
+        MissingDependencyError: With the command that installs it.
+    """
+    try:
+        found = find_spec(target.rpartition(".")[0]) is not None
+    except ModuleNotFoundError:
+        found = False
+    if not found:
+        package = next((package for name, package in PLUGIN_PACKAGES.items() if name in target), target.partition(".")[0])
+        raise MissingDependencyError(f"hydra.sweeper._target_={target} is not installed; run: pip install {package}")
 
 
 def refuse_lists(overrides: Iterable[Override]) -> None:

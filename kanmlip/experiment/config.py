@@ -12,7 +12,7 @@ from kanmlip.data.base import DatasetConfig
 from kanmlip.data.labels import TENSOR_LABELS
 from kanmlip.experiment.basis import BasisConfig
 from kanmlip.models.base import ModelConfig
-from kanmlip.placement.config import HeadConfig, PlacementConfig
+from kanmlip.placement.config import HeadConfig, PlacementConfig, head_name
 from kanmlip.schema import Schema
 from kanmlip.training.config import NEWER_SCHEDULE_FIELDS, RUNTIME_FIELDS, ScheduleConfig, TrainerConfig
 from kanmlip.training.loggers import LoggerConfig
@@ -20,7 +20,7 @@ from kanmlip.training.loggers import LoggerConfig
 # Run ids are split at their hyphens, and are folder names.
 NAME = re.compile(r"[A-Za-z0-9_]+")
 # Settings of a head that came after the first records: hashed only where they change something, so that those keep their ids.
-LATER_HEAD_FIELDS = ("match", "update_grid")
+LATER_HEAD_FIELDS = ("kind", "match", "cost_ratio", "update_grid")
 
 
 class BudgetConfig(Schema):
@@ -81,16 +81,23 @@ class RunConfig(Schema):
 
     @property
     def basis_name(self) -> str | None:
-        """Name of the basis if there is a KAN at all."""
-        return None if self.placement.name == "none" else self.basis.name
+        """What run ids and records say of the heads: the basis of the KANs, the name of a control, none where nothing is replaced."""
+        return None if self.placement.name == "none" else head_name(self.placement.head, self.basis.name)
+
+    @property
+    def has_kan(self) -> bool:
+        """Whether there is a KAN at all."""
+        return self.placement.name != "none" and self.placement.head.kind == "kan"
 
     def science(self) -> dict[str, Any]:
         """What the run computes, as plain data: no loggers, no paths, no devices, and nothing that has no effect."""
-        with_kan = self.basis_name is not None
+        replaced = self.placement.name != "none"
+        # Of the controls, those of a KAN's size or time depend on which KAN that is.
+        with_basis = self.has_kan or (replaced and self.placement.head.match != "widths")
         return {
             "model": self.model.model_dump(mode="json"),
-            "placement": placement_science(self.placement) if with_kan else {"name": "none"},
-            "basis": {"name": self.basis.name, **self.basis.arguments} if with_kan else None,
+            "placement": placement_science(self.placement) if replaced else {"name": "none"},
+            "basis": {"name": self.basis.name, **self.basis.arguments} if with_basis else None,
             "dataset": dataset_science(self.dataset),
             "budget": {"name": self.budget.name, "size": self.budget.size},
             "trainer": trainer_science(self.trainer, self.model.predicts),

@@ -26,7 +26,7 @@ from kanmlip.experiment.validation import load_run_config
 from kanmlip.kan.backends import kernels_for
 from kanmlip.placement.place import place
 from kanmlip.training import FitResult, fit
-from kanmlip.training.loggers import build_loggers
+from kanmlip.training.loggers import RunLogger, build_loggers
 
 if TYPE_CHECKING:
     from kanmlip.data.base import Splits
@@ -59,13 +59,21 @@ def run(run_dir: Path) -> None:
     potential, report = build(config, stats, graphs["train"], dtype)
     write_json(run_dir / "placement.json", report.to_dict())
     print(report, flush=True)
-    fitted = train(run_dir, config, potential, graphs, stats)
-    metrics, predictions = assess(config, potential, graphs, device, dtype)
-    metrics |= costs(fitted, report)
-    write_npz(run_dir / "predictions.npz", predictions)
-    write_json(run_dir / "metrics.json", metrics)
-    write_json(run_dir / "environment.json", {**environment, "finished": now()})
-    write_record(run_dir)
+    loggers = build_loggers(config.logger, run_dir, run_dir.name, config.to_plain())
+    fitted = train(run_dir, config, potential, graphs, stats, loggers)
+    try:
+        metrics, predictions = assess(config, potential, graphs, device, dtype)
+        metrics |= costs(fitted, report)
+        write_npz(run_dir / "predictions.npz", predictions)
+        write_json(run_dir / "metrics.json", metrics)
+        write_json(run_dir / "environment.json", {**environment, "finished": now()})
+        files = {"record": write_record(run_dir), **{name: run_dir / "checkpoints" / f"{name}.ckpt" for name in ("best", "last")}}
+    except BaseException:
+        for logger in loggers:
+            logger.finalize("failed")
+        raise
+    for logger in loggers:
+        logger.conclude(metrics, files)
 
 
 def seed_everything(seed: int) -> None:
@@ -92,7 +100,7 @@ def check_backend(config: RunConfig, device: str) -> None:
     Raises:
         ConfigError: With the way out.
     """
-    if config.basis_name is not None:
+    if config.has_kan:
         try:
             kernels_for(config.basis.backend, torch.device(device))
         except ValueError as error:
@@ -141,11 +149,16 @@ def build(config: RunConfig, stats: DataStats, train_graphs: Sequence[Graph], dt
     return potential, place(potential, config.model, config.placement, config.basis, calibration)
 
 
-def train(run_dir: Path, config: RunConfig, potential: Potential, graphs: Mapping[str, list[Graph]], stats: DataStats) -> FitResult:
+def train(
+    run_dir: Path,
+    config: RunConfig,
+    potential: Potential,
+    graphs: Mapping[str, list[Graph]],
+    stats: DataStats,
+    loggers: Sequence[RunLogger],
+) -> FitResult:
     """Fit, with what is needed to build the potential again stored beside its weights."""
-    plain = config.to_plain()
-    metadata = {"run_id": run_dir.name, "config": plain, "stats": asdict(stats)}
-    loggers = build_loggers(config.logger, run_dir, run_dir.name, plain)
+    metadata = {"run_id": run_dir.name, "config": config.to_plain(), "stats": asdict(stats)}
     return fit(potential, graphs["train"], graphs["val"], config.trainer, run_dir, loggers, config.seed, metadata)
 
 

@@ -15,12 +15,13 @@ TAIL_BYTES = 8192
 
 
 class Stream:
-    """A pipe, or a terminal of the same size as ours, from a worker's stdout and stderr to our stdout.
+    """A pipe, or a terminal of the same size as ours, from a worker's stdout and stderr to our stdout; a quiet one only keeps the end.
 
     Used as a context manager around the worker's life: ``write_end`` goes to the worker, ``start`` begins reading once it has it.
     """
 
-    def __init__(self, interactive: bool) -> None:
+    def __init__(self, interactive: bool, quiet: bool = False) -> None:
+        self._quiet = quiet
         terminal = interactive and sys.stdout.isatty()
         self._read_end, self.write_end = pty.openpty() if terminal else os.pipe()
         if terminal:
@@ -60,7 +61,8 @@ class Stream:
                 return
             self._tail += chunk
             del self._tail[:-TAIL_BYTES]
-            self._pass_on(chunk)
+            if not self._quiet:
+                self._pass_on(chunk)
 
     def _pass_on(self, chunk: bytes) -> None:
         try:

@@ -43,7 +43,7 @@ class Planned:
     options: RunOptions
 
 
-def supervise(planned: Planned, interactive: bool = False) -> Status:
+def supervise(planned: Planned, interactive: bool = False, quiet: bool = False) -> Status:
     """Run in a worker process unless finished before, and wait for its end.
 
     A finished run is left alone, an interrupted or killed one goes on from its last checkpoint, one that failed with an
@@ -52,6 +52,7 @@ def supervise(planned: Planned, interactive: bool = False) -> Status:
     Args:
         planned: What to run.
         interactive: Give the worker a terminal if this process has one, for its progress bar.
+        quiet: Do not pass on what the worker prints.
 
     Returns:
         The final status; ``running`` if another process is at it, ``pending`` if everything was asked to stop before.
@@ -71,7 +72,7 @@ def supervise(planned: Planned, interactive: bool = False) -> Status:
                     write_record(run_dir)
                 return before
             _prepare(run_dir, planned, before)
-            return _attend(run_dir, planned, lock, interactive)
+            return _attend(run_dir, planned, lock, Stream(interactive, quiet))
     except AlreadyRunningError:
         status = read_status(run_dir) or Status("running", planned.run_id)
         who = f"process {status.pid}" if status.pid else "another process"
@@ -98,9 +99,9 @@ def _prepare(run_dir: Path, planned: Planned, before: Status | None) -> None:
     write_status(run_dir, Status("pending", planned.run_id, attempts=attempts, started=now()))
 
 
-def _attend(run_dir: Path, planned: Planned, lock: int, interactive: bool) -> Status:
+def _attend(run_dir: Path, planned: Planned, lock: int, output: Stream) -> Status:
     oom_kills = count_oom_kills()
-    with Stream(interactive) as stream:
+    with output as stream:
         process = subprocess.Popen(
             [sys.executable, "-m", "kanmlip.experiment.worker", str(run_dir)],
             stdin=subprocess.DEVNULL,

@@ -190,9 +190,10 @@ def place_heads(potential: Potential, config: RunConfig, dtype: torch.dtype, bac
     placement = config.placement
     for path, group in find_targets(potential.upstream, config.model, config.model.placements[placement.name]).items():
         module = potential.upstream.get_submodule(path)
-        kan, head = build_head(config.model.swap(module, group, placement), placement.head, config.basis, count_parameters(module))
+        network, head = build_head(config.model.swap(module, group, placement), placement.head, config.basis, count_parameters(module))
         potential.upstream.set_submodule(path, head.to(dtype=dtype))
-        choose_backend(kan, backend)
+        if isinstance(network, KAN):
+            choose_backend(network, backend)
 
 
 def choose_backend(kan: KAN, backend: str) -> None:

@@ -89,8 +89,9 @@ def draw_all_functions(run: LoadedRun, folder: Path, most: int, frames: int) -> 
         ConfigError: If there is no KAN in it.
         DataError: If there are no structures to take inputs from.
     """
-    if run.config.basis_name is None:
-        raise ConfigError("placement=none has no KAN")
+    if not run.config.has_kan:
+        heads = "placement=none" if run.config.basis_name is None else f"placement.head.kind={run.config.placement.head.kind}"
+        raise ConfigError(f"{heads} has no KAN")
     inputs = record_inputs(run.potential, sample(run.config, frames, run))
     paths = []
     for path, x in inputs.items():

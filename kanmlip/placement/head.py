@@ -1,4 +1,4 @@
-"""What takes the place of an MLP: a KAN of given widths in a wrapper with the replaced module's call signature."""
+"""What takes the place of an MLP: a KAN, or a control, of given widths in a wrapper with the replaced module's call signature."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ from typing import Protocol, cast
 from torch import Tensor, nn
 
 from kanmlip.kan import KAN
+from kanmlip.placement.dense import DenseHead
+
+# What goes into the wrappers: maps [M, in] to [M, out], knows its ``widths`` and starts by ``imitate``.
+Network = KAN | DenseHead
 
 
 class Head(Protocol):
@@ -20,28 +24,28 @@ class Head(Protocol):
 
 @dataclass(frozen=True)
 class Swap:
-    """How one module takes a KAN.
+    """How one module takes a KAN, or a control in its place.
 
     Attributes:
-        widths: Widths of the KAN, input first.
-        wrap: Puts the KAN into a module with the call signature of the replaced one.
+        widths: Widths at equal width, input first.
+        wrap: Puts a network of these ends into a module with the call signature of the replaced one.
     """
 
     widths: tuple[int, ...]
-    wrap: Callable[[KAN], nn.Module]
+    wrap: Callable[[Network], nn.Module]
 
 
 class ScalarKAN(nn.Module):
     """A KAN in the place of nequip's ``ScalarMLPFunction``: [M, in] → [M, out], with the attribute ``dims`` its readers expect."""
 
-    def __init__(self, kan: KAN) -> None:
+    def __init__(self, kan: Network) -> None:
         super().__init__()
         self.kan = kan
         self.dims = list(kan.widths)
         self.is_nonlinear = True
 
     def forward(self, x: Tensor) -> Tensor:
-        """Apply the KAN to scalars [M, in]."""
+        """Apply the KAN, or the control, to scalars [M, in]."""
         return cast("Tensor", self.kan(x))
 
     def imitate(self, x: Tensor, y: Tensor) -> None:

@@ -8,14 +8,13 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor, nn
 
-from kanmlip.kan import KAN
-from kanmlip.placement.head import Swap
+from kanmlip.placement.head import Network, Swap
 
 
 class ReplacedReadout(nn.Module):
     """A KAN of the scalar channels: [N, irreps] → [N, 1]."""
 
-    def __init__(self, kan: KAN) -> None:
+    def __init__(self, kan: Network) -> None:
         super().__init__()
         self.kan = kan
         self.num_scalars = kan.widths[0]
@@ -38,7 +37,7 @@ class ResidualReadout(nn.Module):
         linear: x → [N, 1]; upstream's own linear readout in earlier layers, a new one in the last.
     """
 
-    def __init__(self, kan: KAN, embed: nn.Module, linear: nn.Module) -> None:
+    def __init__(self, kan: Network, embed: nn.Module, linear: nn.Module) -> None:
         super().__init__()
         self.kan = kan
         self.embed = embed
@@ -97,7 +96,7 @@ def swap_readout(module: nn.Module, width: int, style: Literal["residual", "repl
         hidden = [int(block.hidden_irreps.dim)] if is_last else []
         return Swap((num_scalars, *hidden, 1), ReplacedReadout)
 
-    def wrap(kan: KAN) -> nn.Module:
+    def wrap(kan: Network) -> nn.Module:
         if is_last:
             return ResidualReadout(kan, nn.Sequential(block.linear_1, block.non_linearity), ScalarLinear(num_scalars, 1))
         return ResidualReadout(kan, ScalarLinear(num_scalars, width), block.linear)

@@ -1,4 +1,4 @@
-"""Swap MLPs for KANs in a built potential, each starting as the function that it replaces."""
+"""Swap MLPs for KANs, or for controls, in a built potential, each starting as the function that it replaces."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from kanmlip.errors import ConfigError, describe_choice
 from kanmlip.kan import KAN, Basis, KANLayer
 from kanmlip.models.base import ModelConfig
 from kanmlip.models.potential import Potential
-from kanmlip.placement.config import HeadConfig, PlacementConfig
-from kanmlip.placement.head import Head, Swap
+from kanmlip.placement.config import HeadConfig, PlacementConfig, head_name
+from kanmlip.placement.dense import DenseHead
+from kanmlip.placement.head import Head, Network, Swap
 from kanmlip.placement.report import PlacementReport, Replacement
-from kanmlip.placement.widths import dense_weights, matched_widths
+from kanmlip.placement.widths import dense_weights, grown_widths, matched_widths
 
 
 class BasisFactory(Protocol):
@@ -66,45 +67,50 @@ def place(potential: Potential, model: ModelConfig, placement: PlacementConfig, 
         )
     targets = find_targets(potential.upstream, model, model.placements[placement.name])
     outputs = {path: output for path, _, output in record_calls(potential, targets, calibration)}
-    replaced, kans = [], []
+    replaced, networks = [], []
     for path, output in outputs.items():
         module = potential.upstream.get_submodule(path)
         swap = model.swap(module, targets[path], placement)
         before = count_parameters(module)
-        kan, new = build_head(swap, placement.head, basis, before)
+        network, new = build_head(swap, placement.head, basis, before)
         like = next(module.parameters())
         new.to(device=like.device, dtype=like.dtype)
         potential.upstream.set_submodule(path, new)
         inputs = next(x for called, x, _ in record_calls(potential, [path], calibration) if called == path)
         cast("Head", new).imitate(inputs, output)
         if placement.head.update_grid:
-            update_grid(kan, new, inputs, basis.name)
-        kans.append(kan)
+            update_grid(cast("KAN", network), new, inputs, basis.name)
+        networks.append(network)
         replaced.append(
-            Replacement(path, targets[path], type(module).__name__, kan.widths, tuple(output.shape), before, count_parameters(new))
+            Replacement(path, targets[path], type(module).__name__, network.widths, tuple(output.shape), before, count_parameters(new))
         )
-    for kan in kans:  # not before: structures are on the CPU here, whatever device the training has
-        kan.set_backend(basis.backend)
+    for network in networks:  # not before: structures are on the CPU here, whatever device the training has
+        if isinstance(network, KAN):
+            network.set_backend(basis.backend)
     groups = model.placements[placement.name] or ("output",)
     heads = find_targets(potential.upstream, model, [group for group in groups if group in model.targets])
     return PlacementReport(
         placement=placement.name,
-        basis=basis.name if replaced else None,
+        basis=head_name(placement.head, basis.name) if replaced else None,
+        head=placement.head.kind if replaced else None,
         replaced=tuple(replaced),
         parameters_total=count_parameters(potential),
         parameters_head=sum(count_parameters(potential.upstream.get_submodule(path)) for path in heads),
     )
 
 
-def build_head(swap: Swap, head: HeadConfig, basis: BasisFactory, budget: int) -> tuple[KAN, nn.Module]:
-    """The KAN of a swap and the module around it.
+def build_head(swap: Swap, head: HeadConfig, basis: BasisFactory, budget: int) -> tuple[Network, nn.Module]:
+    """The KAN of a swap, or the control in its place, and the module around it.
 
     Args:
-        swap: Widths, and what goes around the KAN.
-        head: Settings of the KAN; with ``match=parameters`` the whole module keeps to the budget, if any widths can.
-        basis: Basis functions.
+        swap: Widths, and what goes around the network.
+        head: Settings; with ``kind=kan match=parameters`` the whole module keeps to the budget, if any widths can.
+        basis: Basis functions of the KAN.
         budget: Parameters of the replaced module.
     """
+    if head.kind != "kan":
+        control = DenseHead(control_widths(swap, head, basis), head.norm)
+        return control, swap.wrap(control)
 
     def build(widths: Sequence[int]) -> tuple[KAN, nn.Module]:
         kan = KAN(widths, basis.build(), base=head.base, zero_preserving=head.zero_preserving, norm=head.norm)
@@ -119,6 +125,17 @@ def build_head(swap: Swap, head: HeadConfig, basis: BasisFactory, budget: int) -
     columns, learnable = expansion.columns, count_parameters(expansion)
     widths = matched_widths(swap.widths, budget - around, lambda ws: columns * dense_weights(ws) + learnable * (len(ws) - 1))
     return (kan, new) if widths == swap.widths else build(widths)
+
+
+def control_widths(swap: Swap, head: HeadConfig, basis: BasisFactory) -> tuple[int, ...]:
+    """Widths of a control; see :class:`kanmlip.placement.config.HeadConfig`."""
+    if head.kind == "linear":
+        return (swap.widths[0], swap.widths[-1])
+    if head.match == "parameters":
+        # Its own draw of weights must not shift that of the control's.
+        with torch.random.fork_rng():
+            return grown_widths(swap.widths, count_parameters(KAN(swap.widths, basis.build(), base=head.base)))
+    return grown_widths(swap.widths, head.cost_ratio * dense_weights(swap.widths)) if head.cost_ratio is not None else swap.widths
 
 
 def update_grid(kan: KAN, head: nn.Module, inputs: Tensor, basis: str) -> None:

@@ -14,7 +14,7 @@ class Replacement:
         path: Path in the upstream model.
         group: The model's group that it belongs to.
         kind: Class that stood there.
-        widths: Widths of the KAN.
+        widths: Widths of the KAN, or of the control in its place.
         output_shape: Shape of the module's output on the calibration batch.
         parameters_before: Trainable parameters of the replaced module.
         parameters_after: Trainable parameters of what stands there now.
@@ -35,7 +35,8 @@ class PlacementReport:
 
     Attributes:
         placement: Its name.
-        basis: Name of the basis, none without a KAN.
+        basis: Name of the KANs' basis, or of a control (:func:`kanmlip.placement.config.head_name`); none without either.
+        head: ``kan``, ``mlp`` or ``linear``; none where nothing was replaced.
         replaced: In the order in which the model calls them.
         parameters_total: Trainable parameters of the whole model after the swap.
         parameters_head: Those of the modules that the placement names (of the output group for ``none``).
@@ -43,6 +44,7 @@ class PlacementReport:
 
     placement: str
     basis: str | None
+    head: str | None
     replaced: tuple[Replacement, ...]
     parameters_total: int
     parameters_head: int
@@ -59,5 +61,8 @@ class PlacementReport:
             f"  {r.path:<44} {r.kind:<24} {'-'.join(map(str, r.widths)):>16} {r.parameters_before:>9,} -> {r.parameters_after:,}"
             for r in self.replaced
         ]
-        head = f"placement {self.placement}: {len(rows)} module(s) replaced by {self.basis} KANs, {self.parameters_total:,} parameters"
+        head = f"placement {self.placement}: {len(rows)} module(s) replaced by {self._described()}, {self.parameters_total:,} parameters"
         return "\n".join([head, *rows])
+
+    def _described(self) -> str:
+        return f"{self.basis} KANs" if self.head == "kan" else f"the control {self.basis}"

@@ -1,4 +1,4 @@
-"""Widths of a KAN with no more parameters than the MLP it is compared with."""
+"""Widths of networks with no more parameters, or no more work, than what they are compared with."""
 
 from __future__ import annotations
 
@@ -43,3 +43,38 @@ def matched_widths(widths: Sequence[int], budget: int, count: Callable[[Sequence
         if count(candidate) <= budget:
             return candidate
     return min(widths, scaled[-1], key=count)
+
+
+def grown_widths(widths: Sequence[int], budget: float) -> tuple[int, ...]:
+    """Scale the hidden widths of an MLP up by the largest common factor with which it has at most ``budget`` weights.
+
+    The counterpart of :func:`matched_widths`: the ends keep their widths, and where there is no hidden layer to make wider one
+    goes in between. Nothing becomes narrower: a budget below that of ``widths`` gives ``widths``.
+
+    Args:
+        widths: Widths at equal width, input first.
+        budget: Weights, and thereby multiplications a row, not to be exceeded.
+
+    Returns:
+        Widths, input first.
+
+    Raises:
+        ValueError: If there are fewer than two widths or one is below 1.
+    """
+    widths = tuple(int(width) for width in widths)
+    if len(widths) < 2 or min(widths) < 1:
+        raise ValueError(f"widths={list(widths)} must be an input and an output width, each 1 or more, with hidden ones between")
+    first, *hidden, last = widths
+    shape = hidden or [1]
+
+    def scaled(width: int) -> tuple[int, ...]:
+        return (first, *(max(1, round(width * part / max(shape))) for part in shape), last)
+
+    start = max(hidden) if hidden else 0
+    low, high = start, start + 1
+    while dense_weights(scaled(high)) <= budget:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if dense_weights(scaled(middle)) <= budget else (low, middle)
+    return widths if low == start else scaled(low)

@@ -135,6 +135,7 @@ class Study(Schema):
     """All tables of the reproduction, keyed by the paper's table number, and those that are still to come."""
 
     citation: str
+    runs: object = None  # read by kanmlip.reproduction.spec
     column_sets: dict[str, tuple[Column, ...]]
     tables: dict[str, TableSpec]
     planned: dict[str, str] = Field(default_factory=dict)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +12,7 @@ from kanmlip.errors import MissingDependencyError
 from kanmlip.schema import Schema
 
 if TYPE_CHECKING:
-    from lightning.pytorch.loggers import WandbLogger
+    from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 
 
 class LoggerConfig(Schema):
@@ -41,10 +42,22 @@ class RunLogger(Protocol):
         """Record numbers at a step."""
 
     def finalize(self, status: str) -> None:
-        """End the run as ``success``, ``interrupted`` or ``failed``."""
+        """Training ended, as ``success``, ``interrupted`` or ``failed``; where it succeeded ``conclude`` may follow."""
 
 
-def build_loggers(config: LoggerConfig, run_dir: Path, run_id: str, settings: Mapping[str, Any]) -> list[RunLogger]:
+class Concluding(RunLogger, Protocol):
+    """A logger that also shows what a run came to."""
+
+    def conclude(self, metrics: Mapping[str, float], files: Mapping[str, Path]) -> None:
+        """End a run that went well.
+
+        Args:
+            metrics: The content of metrics.json.
+            files: ``record``, and ``best`` and ``last`` checkpoint.
+        """
+
+
+def build_loggers(config: LoggerConfig, run_dir: Path, run_id: str, settings: Mapping[str, Any]) -> list[Concluding]:
     """Open the loggers that the settings ask for.
 
     Args:
@@ -56,14 +69,14 @@ def build_loggers(config: LoggerConfig, run_dir: Path, run_id: str, settings: Ma
     Raises:
         MissingDependencyError: If the logger's package is not installed.
     """
-    loggers: list[RunLogger] = []
+    loggers: list[Concluding] = []
     if config.tensorboard:
         _require("tensorboard", "tensorboard")
         from lightning.pytorch.loggers import TensorBoardLogger
 
         tensorboard = TensorBoardLogger(save_dir=run_dir, name="", version="tensorboard", default_hp_metric=False)
         tensorboard.log_hyperparams(dict(settings))
-        loggers.append(tensorboard)
+        loggers.append(_WithFinalMetrics(tensorboard))
     if config.wandb:
         _require("wandb", "wandb")
         loggers.append(_FinishedByStatus(_open_wandb(config, run_dir, run_id, settings)))
@@ -97,8 +110,30 @@ def _open_wandb(config: LoggerConfig, run_dir: Path, run_id: str, settings: Mapp
     )
 
 
+class _WithFinalMetrics:
+    """TensorBoard, with the final metrics as scalars ``final/<key of the record>``."""
+
+    def __init__(self, logger: TensorBoardLogger) -> None:
+        self.logger = logger
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        self.logger.log_metrics(dict(metrics), step)
+
+    def finalize(self, status: str) -> None:
+        if status != "success":
+            self.logger.finalize(status)
+
+    def conclude(self, metrics: Mapping[str, float], files: Mapping[str, Path]) -> None:
+        self.logger.log_metrics({f"final/{key}": value for key, value in metrics.items()}, int(metrics.get("time/epochs", 0)))
+        self.logger.finalize("success")
+
+
 class _FinishedByStatus:
-    """A W&B logger whose run ends as what it was: one that failed is not shown as finished."""
+    """A W&B logger whose run ends as what it was: one that failed, or that died before it was evaluated, is not shown as finished.
+
+    The summary of a finished run has the names and values of its record, and an artifact has the record and the checksums of the
+    checkpoints, which themselves stay where they are.
+    """
 
     def __init__(self, logger: WandbLogger) -> None:
         self.logger = logger
@@ -108,4 +143,21 @@ class _FinishedByStatus:
 
     def finalize(self, status: str) -> None:
         self.logger.finalize(status)
-        self.logger.experiment.finish(exit_code=0 if status == "success" else 1)
+        if status != "success":
+            self.logger.experiment.finish(exit_code=1)
+
+    def conclude(self, metrics: Mapping[str, float], files: Mapping[str, Path]) -> None:
+        import wandb
+
+        run = self.logger.experiment
+        run.summary.update(dict(metrics))
+        checksums = {f"{name}_sha256": _sha256(path) for name, path in files.items() if path.is_file()}
+        artifact = wandb.Artifact(f"run-{run.id}", type="run", metadata=checksums)
+        artifact.add_file(str(files["record"]), name="record.json")
+        run.log_artifact(artifact)
+        run.finish(exit_code=0)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

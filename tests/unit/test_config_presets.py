@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,13 +14,16 @@ from pydantic import BaseModel
 from kanmlip.experiment.config import RunConfig
 from kanmlip.experiment.configure import compose_run
 from kanmlip.experiment.folders import conf_dir
+from kanmlip.experiment.identity import run_id
 from kanmlip.experiment.validation import LOOKUP_TABLES
 from kanmlip.placement.config import PlacementConfig
 from kanmlip.schema import locate
 from kanmlip.training.config import TrainerConfig
 from kanmlip.training.loggers import LoggerConfig
 
-PRESETS = sorted(path.stem for path in (conf_dir() / "experiment").glob("*.yaml"))
+REPOSITORY = Path(__file__).parents[2]
+# Rows and controls; tune_head is a search.
+PRESETS = sorted({path.stem for path in (conf_dir() / "experiment").glob("*.yaml")} - {"tune_head"})
 # The class of a group's files, none where each file names its own.
 GROUPS: dict[str, Any] = {
     "model": None,
@@ -41,12 +46,30 @@ TABLES = {
 }
 
 
+# Controls: of each table's row "output" with this basis.
+CONTROLS = {"table3": "gaussian", "table5": "gaussian", "table6": "gaussian", "table7": "bspline", "table9": "gaussian"}
+for _table, _basis in CONTROLS.items():
+    TABLES[_table][2].update(
+        {
+            "control_parameters": ("output", f"mlp_parameters_{_basis}"),
+            "control_time": ("output", f"mlp_time_{_basis}"),
+            "control_linear": ("output", "linear"),
+        }
+    )
+# Learning curves: preset without its number of structures → placement and basis.
+CURVES = {"learning_curve_none": ("none", None), "learning_curve_output": ("output", "gaussian")}
+SIZES = (50, 200, 950)
+CURVE_PRESETS = {f"{curve}_{size}" for curve in CURVES for size in SIZES}
+
+
 def compose(*arguments: str) -> RunConfig:
     return compose_run(arguments)
 
 
-@pytest.mark.parametrize("budget", BUDGETS)
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize(
+    ("preset", "budget"),
+    [(p, b) for p in PRESETS if p not in CURVE_PRESETS for b in BUDGETS if b == "small" or "_control_" not in p],
+)
 def test_preset_is_its_row(preset: str, budget: str) -> None:
     config = compose(f"experiment={preset}", f"budget={budget}", "seed=2222")
     table, row = preset.split("_", 1)
@@ -58,7 +81,36 @@ def test_preset_is_its_row(preset: str, budget: str) -> None:
 
 
 def test_every_row_has_its_preset() -> None:
-    assert {f"{table}_{row}" for table, (_, _, rows) in TABLES.items() for row in rows} == set(PRESETS)
+    assert {f"{table}_{row}" for table, (_, _, rows) in TABLES.items() for row in rows} | CURVE_PRESETS == set(PRESETS)
+
+
+@pytest.mark.parametrize("curve", CURVES)
+def test_points_of_a_learning_curve_differ_in_their_structures_alone(curve: str) -> None:
+    points = [compose(f"experiment={curve}_{size}", "budget=small") for size in SIZES]
+    for size, config in zip(SIZES, points, strict=True):
+        assert (config.placement.name, config.basis_name) == CURVES[curve]
+        assert (config.dataset.name, config.dataset.n_train) == (f"ag_{size}", size)
+        assert config.trainer.max_epochs * -(-size // config.trainer.batch_size) == 1520, "the same number of updates"
+    assert compose(f"experiment={curve}_50", "budget=paper").dataset.n_train == 50
+    assert compose(f"experiment={curve}_950", "budget=smoke").dataset.n_train == 16
+
+
+# One command, without overrides, is one row of the committed records.
+COMMITTED = {
+    "table3_none": "allegro-none-mlp-ag-s1111-5142030ebb",
+    "table3_output": "allegro-output-gaussian-ag-s1111-b5f4aef62a",
+    "table5_output": "allegro-output-gaussian-hfo2-s1111-4f212c57a3",
+    "table6_bspline": "nequip-output-bspline-ag-s1111-89c5f8afb3",
+    "table7_output": "mace-output-bspline-carbon-s1111-7744363217",
+    "table9_none": "etgnn-none-mlp-sio2_bec-s1111-1ec103e9db",
+}
+
+
+@pytest.mark.parametrize("preset", COMMITTED)
+def test_a_preset_at_small_is_the_committed_run(preset: str) -> None:
+    record = json.loads((REPOSITORY / "results" / "records" / f"{COMMITTED[preset]}.json").read_text())
+    config = compose(f"experiment={preset}", "budget=small", "seed=1111")
+    assert run_id(config, record["environment"]["dataset_sha256"]) == COMMITTED[preset]
 
 
 def test_settings_the_paper_fixes() -> None:

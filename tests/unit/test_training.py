@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import os
 import time
 from dataclasses import replace
@@ -222,6 +223,19 @@ def test_tensorboard_and_offline_wandb_write_files(
         time.sleep(0.2)
     assert b"val/force_mae_eV_per_A" in log.read_bytes()
     assert os.environ.get("WANDB_API_KEY") is None
+    # The run stays open until it is known what it came to: the record's names, and checksums of the checkpoints.
+    record = tmp_path / "record.json"
+    record.write_text("{}")
+    best = tmp_path / "checkpoints" / "best.ckpt"
+    for logger in loggers:
+        logger.conclude({"test/force_rmse_meV_per_A": 1.5, "time/epochs": 2.0}, {"record": record, "best": best})
+    deadline = time.monotonic() + 60
+    wanted = (b"test/force_rmse_meV_per_A", hashlib.sha256(best.read_bytes()).hexdigest().encode())
+    while not all(text in log.read_bytes() for text in wanted) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert all(text in log.read_bytes() for text in wanted)
+    (events,) = (tmp_path / "tensorboard").glob("events.out.tfevents.*")
+    assert b"final/test/force_rmse_meV_per_A" in events.read_bytes()
 
 
 def test_metrics_equal_their_formulas_over_batches_of_unequal_size(val: list[Graph]) -> None:

@@ -1,0 +1,52 @@
+"""The search for a head's settings: its preset is complete without the plug-in, and works with it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from kanmlip.errors import MissingDependencyError
+from kanmlip.experiment.composition import Composer, Sources, require_sweeper
+from kanmlip.experiment.folders import conf_dir
+from tests.integration.application import FAKE, results, train
+
+SWEEPER = "hydra_plugins.hydra_optuna_sweeper.optuna_sweeper.OptunaSweeper"
+
+
+def test_the_preset_searches_width_grid_and_learning_rate() -> None:
+    config = Composer(Sources(main=conf_dir())).compose(["experiment=tune_head", "budget=smoke"])
+    assert config.hydra.sweeper._target_ == SWEEPER
+    assert set(config.hydra.sweeper.params) == {"model.readout_width", "basis.grid", "trainer.optimizer.lr"}
+    assert config.seed not in (1111, 2222, 3333)
+
+
+def test_a_missing_plug_in_is_one_message() -> None:
+    with pytest.raises(MissingDependencyError, match="pip install no_such_plugin"):
+        require_sweeper("no_such_plugin.sweeper.Sweeper")
+
+
+def test_a_search_finds_the_better_of_two(tmp_path: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="needs hydra-optuna-sweeper")
+    space = '+hydra.sweeper.params={trainer.optimizer.lr: "tag(log, interval(0.001, 0.1))"}'
+    done = train("-m", *FAKE, "hydra/sweeper=tune_head", "~hydra.sweeper.params", space, "hydra.sweeper.n_trials=2", folder=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = yaml.safe_load((results() / "hydra" / "optimization_results.yaml").read_text())
+    assert 0.001 <= found["best_params"]["trainer.optimizer.lr"] <= 0.1
+    assert len(list((results() / "runs").iterdir())) == 2
+
+
+def test_a_view_of_every_table_is_built_offline(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("wandb_workspaces", reason="needs wandb-workspaces")
+    monkeypatch.setattr(sys, "path", [str(repository / "scripts"), *sys.path])
+    import wandb_workspace as script
+
+    from kanmlip.report.study import default_study_path, load_study
+    from kanmlip.reproduction.spec import load_runs
+
+    views = script.describe_sections(load_study(), load_runs(default_study_path()))
+    assert {view["tag"] for view in views} == {f"table {n}" for n in (2, 3, 5, 6, 7, 8, 9)}
+    for view in views:
+        assert len(script.build(view, None, "kanmlip", "small").sections) == 2
