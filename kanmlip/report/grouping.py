@@ -78,9 +78,9 @@ def group_by_settings(records: Iterable[Record]) -> list[Group]:
 
 
 def settings_key(record: Record) -> str:
-    """Ten hexadecimal digits that two records share exactly if they differ in nothing but their seed."""
+    """Ten hexadecimal digits that two records share exactly if they differ in nothing but their seed and the form of the file."""
     science = {name: value for name, value in record.config.items() if name != "seed"}
-    content = json.dumps([science, record.environment.dataset_sha256, record.schema_version], sort_keys=True)
+    content = json.dumps([science, record.environment.dataset_sha256, record.science_version], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:10]
 
 

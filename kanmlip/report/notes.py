@@ -176,7 +176,7 @@ def _group_difference(chosen: Group | None, other: Group) -> str:
     keys = [key for key in differing_keys(first.config, second.config) if key != "seed"]
     if first.environment.dataset_sha256 != second.environment.dataset_sha256:
         keys.append("dataset sha256")
-    return "they differ in " + (", ".join(keys[:8]) or "their record's schema version")
+    return "they differ in " + (", ".join(keys[:8]) or "what the same settings computed then")
 
 
 def _shared(record: Record) -> dict[str, Any]:
