@@ -6,10 +6,13 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from kanmlip.benchmark.md_record import MDCase
 from kanmlip.report.csv_table import render_csv
 from kanmlip.report.latex import render_latex
 from kanmlip.report.markdown import render_markdown
+from kanmlip.report.md_table import build_md_table
 from kanmlip.report.notes import FACETS, write_facts, write_notes
+from kanmlip.report.printed import changed_values
 from kanmlip.report.records import Evidence, Record
 from kanmlip.report.study import Study
 from kanmlip.report.table import Table, build_rows
@@ -24,8 +27,10 @@ def budgets_of(evidence: Evidence) -> list[str]:
     return [*(budget for budget in BUDGET_ORDER if budget in found), *sorted(found - set(BUDGET_ORDER))]
 
 
-def build_table(study: Study, key: str, evidence: Evidence, budget: str) -> Table:
-    """One table from the records of one budget."""
+def build_table(study: Study, key: str, evidence: Evidence, budget: str, md: Sequence[MDCase] = ()) -> Table:
+    """One table from the records of one budget, or from the benchmark of molecular dynamics at that budget's sizes."""
+    if study.tables[key].source == "molecular_dynamics":
+        return build_md_table(study, key, md, budget)
     rows = build_rows(study, key, evidence, budget)
     spec = study.tables[key]
     return Table(
@@ -35,7 +40,7 @@ def build_table(study: Study, key: str, evidence: Evidence, budget: str) -> Tabl
         citation=study.citation,
         columns=study.columns(key),
         rows=rows,
-        notes=write_notes(rows, spec.notes),
+        notes=write_notes(rows, spec.notes, changed_values(study, key)),
         facts=write_facts(rows, budget),
     )
 

@@ -11,7 +11,9 @@ import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from kanmlip.errors import ConfigError, describe_choice
+from kanmlip.report.claims import Claim
 from kanmlip.report.duration import parse_duration
+from kanmlip.report.matching import Match
 from kanmlip.schema import Schema
 
 
@@ -45,30 +47,17 @@ class Column(Schema):
         return float(parse_duration(text)) if self.kind == "duration" else float(text)
 
 
-class Match(Schema):
-    """Which runs belong to a row; with ``seed``, the one run of that seed."""
-
-    model: str
-    placement: str
-    basis: str | None = None
-    seed: int | None = None
-
-    @model_validator(mode="after")
-    def _basis_fits_placement(self) -> Self:
-        if (self.placement == "none") != (self.basis is None):
-            raise ValueError(f"placement={self.placement} with basis={self.basis}: exactly the placement 'none' has no basis")
-        return self
-
-
 class PrintedRow(Schema):
     """One row: runs (``match``), a constant from the literature (``literature`` names its source), or what the runs of the other
     rows recorded of a prediction that needs no network (``baseline``, a name of :func:`kanmlip.evaluation.baselines.baseline_metrics`).
+    ``control`` marks a row of ours that the paper lacks: a head that is no KAN.
     """
 
     label: str
     match: Match | None = None
     literature: str | None = None
     baseline: str | None = None
+    control: bool = False
     printed: dict[str, str] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -89,18 +78,21 @@ class Family:
     match: Match
     by_seed: bool
     printed: dict[int | None, dict[str, str]]
+    control: bool = False
 
 
 class TableSpec(Schema):
     """One table: its dataset, its columns (the name of a set), its rows and what a reader must know.
 
-    ``where`` are settings, by dotted key, that its runs must have besides, such as one of a dataset's splits.
+    ``where`` are settings, by dotted key, that its runs must have besides, such as one of a dataset's splits. ``source`` is what it is
+    made of: records of training runs, or the benchmark of molecular dynamics.
     """
 
     title: str
     dataset: str
     where: dict[str, str | int | float | bool | None] = Field(default_factory=dict)
     columns: str
+    source: Literal["records", "molecular_dynamics"] = "records"
     rows: tuple[PrintedRow, ...] = Field(min_length=1)
     notes: tuple[str, ...] = ()
     by_default: bool = True
@@ -115,7 +107,7 @@ class TableSpec(Schema):
                 continue
             kind = row.match.model_copy(update={"seed": None})
             if kind not in families:
-                families[kind] = Family(row.label, kind, row.match.seed is not None, {})
+                families[kind] = Family(row.label, kind, row.match.seed is not None, {}, row.control)
                 order.append(families[kind])
             families[kind].printed[row.match.seed] = row.printed
         yield from order
@@ -138,6 +130,7 @@ class Study(Schema):
     column_sets: dict[str, tuple[Column, ...]]
     tables: dict[str, TableSpec]
     planned: dict[str, str] = Field(default_factory=dict)
+    claims: tuple[Claim, ...] = ()
 
     @field_validator("column_sets")
     @classmethod
@@ -159,6 +152,18 @@ class Study(Schema):
                     raise ValueError(f"tables.{key} row '{row.label}' prints {sorted(row.printed)}, its columns are {sorted(expected)}")
                 for name, text in row.printed.items():
                     expected[name].parse(text)
+        return self
+
+    @model_validator(mode="after")
+    def _claims_fit_tables(self) -> Self:
+        for claim in self.claims:
+            for part in claim.parts:
+                for table in {part.table, part.against or part.table}:
+                    if table not in self.tables:
+                        raise ValueError(describe_choice(f"claims.{claim.key} part '{part.label}' table", table, self.tables))
+                    keys = [column.key for column in self.columns(table)]
+                    if part.column and part.column not in keys:
+                        raise ValueError(describe_choice(f"claims.{claim.key} part '{part.label}' column", part.column, keys))
         return self
 
     def columns(self, table: str) -> tuple[Column, ...]:
