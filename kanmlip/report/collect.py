@@ -21,9 +21,9 @@ RENDERERS = {"md": render_markdown, "csv": render_csv, "tex": render_latex}
 BUDGET_ORDER = ("smoke", "small", "gpu", "paper")
 
 
-def budgets_of(evidence: Evidence) -> list[str]:
-    """Budgets that some record has, cheapest first."""
-    found = {record.labels.budget for record in evidence.records}
+def budgets_of(evidence: Evidence, md: Sequence[MDCase] = ()) -> list[str]:
+    """Budgets that some record, or the model size of a benchmark of molecular dynamics, has, cheapest first."""
+    found = {record.labels.budget for record in evidence.records} | {case.size for case in md}
     return [*(budget for budget in BUDGET_ORDER if budget in found), *sorted(found - set(BUDGET_ORDER))]
 
 
@@ -57,11 +57,10 @@ def write_tables(tables: Sequence[Table], results: Path) -> list[Path]:
     return paths
 
 
-def render_index(study: Study, tables: Sequence[Table], evidence: Evidence) -> str:
+def render_index(tables: Sequence[Table], evidence: Evidence) -> str:
     """The list of tables that there are and what they rest on, for ``tables/README.md``.
 
     Args:
-        study: All tables, and those still to come.
         tables: What was written.
         evidence: What they were made of, to name the records that none of them uses.
     """
@@ -87,7 +86,6 @@ def render_index(study: Study, tables: Sequence[Table], evidence: Evidence) -> s
         name = f"[{table.title}]({table.budget}/{table.name}.md)"
         warnings = sum(note.warning for note in table.notes)
         lines.append(f"| {name} | {table.budget} | {filled} of {wanted} | {len(table.records)} | {seeds} | {warnings} |")
-    lines += ["", *(f"- Table {key} ({text}) is still to come." for key, text in sorted(study.planned.items()))]
     return "\n".join(lines) + "\n"
 
 

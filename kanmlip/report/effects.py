@@ -285,12 +285,14 @@ def _step(part: Part, sources: Sources) -> Effect:
 def _dynamics(part: Part, sources: Sources) -> Effect:
     """Molecular dynamics of the smallest system there is; memory where CUDA counted it."""
     device = "cuda" if part.kind == "md_memory" else None
-    cases = [case for case in sources.md if case.model == part.of.model and case.size == sources.budget and device in (None, case.device)]
-    for case in sorted(cases, key=lambda case: (case.atoms, case.device != "cuda", case.file)):
+    sizes = dict.fromkeys((sources.budget, "gpu"))  # as for training steps, the size of budget gpu where there is none of its own
+    cases = [case for size in sizes for case in sources.md if case.size == size and case.model == part.of.model]
+    cases = [case for case in cases if device in (None, case.device)]
+    for case in sorted(cases, key=lambda case: (case.size != sources.budget, case.atoms, case.device != "cuda", case.file)):
         ours, mlp = case.find(part.of.placement, part.of.basis or "", "widths"), case.find("none")
         if ours is None or mlp is None:
             continue
-        files, what = (case.file,), f"{case.atoms} atoms, {case.device}, by `{case.file}`"
+        files, what = (case.file,), f"{case.atoms} atoms, {case.device}, sizes of budget {case.size}, by `{case.file}`"
         obstacles = () if case.quiet else ("the machine was not quiet",)
         if part.kind == "md_step" and ours.timing is not None and ours.timing.ratio is not None:
             low, high = ours.timing.low, ours.timing.high

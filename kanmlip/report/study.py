@@ -123,14 +123,31 @@ class TableSpec(Schema):
         return self
 
 
+class Figure(Schema):
+    """One of the paper's bar charts: errors of a table, a panel a column."""
+
+    table: str
+    columns: tuple[str, ...] = Field(min_length=1)
+
+
+class Control(Schema):
+    """Which KAN row of a table its control rows are held against, and by which columns."""
+
+    table: str
+    columns: tuple[str, ...] = Field(min_length=1)
+    of: Match
+
+
 class Study(Schema):
-    """All tables of the reproduction, keyed by the paper's table number, and those that are still to come."""
+    """All of the reproduction: tables by the paper's number, figures, claims, controls and the tables of a learning curve, in order."""
 
     citation: str
     column_sets: dict[str, tuple[Column, ...]]
     tables: dict[str, TableSpec]
-    planned: dict[str, str] = Field(default_factory=dict)
+    figures: dict[str, Figure] = Field(default_factory=dict)
     claims: tuple[Claim, ...] = ()
+    controls: tuple[Control, ...] = ()
+    learning_curve: tuple[str, ...] = ()
 
     @field_validator("column_sets")
     @classmethod
@@ -155,16 +172,28 @@ class Study(Schema):
         return self
 
     @model_validator(mode="after")
-    def _claims_fit_tables(self) -> Self:
+    def _references_exist(self) -> Self:
+        for name, table, columns in self._references():
+            if table not in self.tables:
+                raise ValueError(describe_choice(f"{name} table", table, self.tables))
+            keys = [column.key for column in self.columns(table)]
+            for column in columns:
+                if column not in keys:
+                    raise ValueError(describe_choice(f"{name} column", column, keys))
+        return self
+
+    def _references(self) -> Iterator[tuple[str, str, tuple[str, ...]]]:
+        """Where a table and columns of it are named: (key of the place, table, columns)."""
         for claim in self.claims:
             for part in claim.parts:
-                for table in {part.table, part.against or part.table}:
-                    if table not in self.tables:
-                        raise ValueError(describe_choice(f"claims.{claim.key} part '{part.label}' table", table, self.tables))
-                    keys = [column.key for column in self.columns(table)]
-                    if part.column and part.column not in keys:
-                        raise ValueError(describe_choice(f"claims.{claim.key} part '{part.label}' column", part.column, keys))
-        return self
+                for table in dict.fromkeys((part.table, part.against or part.table)):
+                    yield f"claims.{claim.key} part '{part.label}'", table, (part.column,) if part.column else ()
+        for number, figure in self.figures.items():
+            yield f"figures.{number}", figure.table, figure.columns
+        for control in self.controls:
+            yield "controls", control.table, control.columns
+        for table in self.learning_curve:
+            yield "learning_curve", table, ()
 
     def columns(self, table: str) -> tuple[Column, ...]:
         """The columns of a table, in printed order."""

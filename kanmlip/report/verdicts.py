@@ -59,7 +59,8 @@ def decide(part: Part, effect: Effect, paper: float | None, budget: str) -> tupl
     if budget == "smoke":
         return "undecided", "runs of budget smoke only show that everything works"
     if effect.seeds and min(effect.seeds) < FEWEST_SEEDS:
-        return "undecided", f"{min(effect.seeds)} seeds, of which {FEWEST_SEEDS} are the fewest for a verdict"
+        what = "seeds" if effect.structures else "rounds"
+        return "undecided", f"{min(effect.seeds)} {what}; a verdict needs {FEWEST_SEEDS}"
     if effect.interval is None:
         return "undecided", "no interval"
     low, high = effect.interval
