@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from statistics import fmean
 
 from kanmlip.report.claims import Part
-from kanmlip.report.effects import Sources, measure
+from kanmlip.report.effect import Sources
+from kanmlip.report.effects import measure
 from kanmlip.report.grouping import select
 from kanmlip.report.markdown import pipe_table
 from kanmlip.report.matching import Match

@@ -1,73 +1,25 @@
-"""How large an effect is: two rows of runs compared by seed and structure, or two contenders of a benchmark."""
+"""How large an effect is: two rows of runs compared by seed and structure, and what benchmarks measured."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
-from kanmlip.benchmark.md_record import MDCase
 from kanmlip.evaluation.structure_errors import unpack
+from kanmlip.report.benchmark_effects import cited, dynamics_effect, noise, step_effect
 from kanmlip.report.bootstrap import Array, draw_log_ratios, draw_means, draw_normal, interval
 from kanmlip.report.claims import Part
+from kanmlip.report.effect import Effect, SeedLine, Sources
 from kanmlip.report.grouping import differing_keys, reason_missing, select
 from kanmlip.report.notes import shared_settings
 from kanmlip.report.paired import paired_ratio
-from kanmlip.report.records import Evidence, Record
-from kanmlip.report.step_benchmark import StepCost, step_cost
+from kanmlip.report.records import Record
+from kanmlip.report.step_benchmark import step_cost
 from kanmlip.report.structures import IncomparableError, structure_sums
 from kanmlip.report.study import Study
-
-
-@dataclass(frozen=True)
-class SeedLine:
-    """The two values of a seed, in the unit of the column; ``table`` is which table's runs they are."""
-
-    table: str
-    seed: int
-    ours: float
-    theirs: float
-
-
-@dataclass(frozen=True)
-class Effect:
-    """What a comparison came to.
-
-    Attributes:
-        value: Ratio or difference; None where nothing could be compared.
-        interval: Of 95 %.
-        seeds: How many seeds (rounds of a benchmark) it rests on, by table.
-        structures: How many structures were resampled, by table; 0 where seeds alone were.
-        lines: The values by seed.
-        runs: Records used.
-        obstacles: Why it cannot support or refute anything, whatever its size.
-        remarks: What a reader must know.
-        sources: Benchmark files.
-    """
-
-    value: float | None = None
-    interval: tuple[float, float] | None = None
-    seeds: tuple[int, ...] = ()
-    structures: tuple[int, ...] = ()
-    lines: tuple[SeedLine, ...] = ()
-    runs: tuple[Record, ...] = ()
-    obstacles: tuple[str, ...] = ()
-    remarks: tuple[str, ...] = ()
-    sources: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Sources:
-    """Everything effects are computed from: the study, the records of one budget, and the benchmarks."""
-
-    study: Study
-    evidence: Evidence
-    budget: str
-    benchmarks: Path
-    md: Sequence[MDCase] = ()
 
 
 @dataclass
@@ -107,9 +59,9 @@ class _LogRatio:
 
 def measure(part: Part, sources: Sources) -> Effect:
     """The effect of one part of a claim; one that cannot be had says why in its obstacles."""
-    ways = {"error": _error, "gain": _gain, "step": _step, "updates": _until_error, "time": _until_error}
+    ways = {"error": _error, "gain": _gain, "step": step_effect, "updates": _until_error, "time": _until_error}
     try:
-        return ways.get(part.kind, _dynamics)(part, sources)
+        return ways.get(part.kind, dynamics_effect)(part, sources)
     except IncomparableError as reason:
         return Effect(obstacles=(str(reason),))
 
@@ -251,9 +203,9 @@ def _until_error(part: Part, sources: Sources) -> Effect:
             )
         else:
             mean += math.log(cost.ratio)
-            draws = draws + draw_normal(0.0, math.log(cost.low), math.log(cost.high), 1)
-            obstacles += _noise(cost)
-            remarks.append(f"a training step costs {cost.ratio:.3f} [{cost.low:.3f}, {cost.high:.3f}] times the MLP's by {_cited(cost)}")
+            draws = draws + draw_normal(math.log(cost.ratio), math.log(cost.low), math.log(cost.high), 1)
+            obstacles += noise(cost)
+            remarks.append(f"a training step costs {cost.ratio:.3f} [{cost.low:.3f}, {cost.high:.3f}] times the MLP's by {cited(cost)}")
             files.append(cost.file)
     return Effect(
         value=math.exp(mean),
@@ -266,52 +218,6 @@ def _until_error(part: Part, sources: Sources) -> Effect:
         remarks=tuple(remarks),
         sources=tuple(files),
     )
-
-
-def _step(part: Part, sources: Sources) -> Effect:
-    cost = step_cost(sources.benchmarks, part.of, sources.budget)
-    if cost is None:
-        return Effect(obstacles=(f"no benchmark of a training step of {part.of.model} with this head (kanmlip-bench step)",))
-    return Effect(
-        value=cost.ratio,
-        interval=(cost.low, cost.high),
-        seeds=(cost.rounds,),
-        obstacles=tuple(_noise(cost)),
-        remarks=(f"time of one update at equal widths by {_cited(cost)}; interval over its {cost.rounds} rounds",),
-        sources=(cost.file,),
-    )
-
-
-def _dynamics(part: Part, sources: Sources) -> Effect:
-    """Molecular dynamics of the smallest system there is; memory where CUDA counted it."""
-    device = "cuda" if part.kind == "md_memory" else None
-    sizes = dict.fromkeys((sources.budget, "gpu"))  # as for training steps, the size of budget gpu where there is none of its own
-    cases = [case for size in sizes for case in sources.md if case.size == size and case.model == part.of.model]
-    cases = [case for case in cases if device in (None, case.device)]
-    for case in sorted(cases, key=lambda case: (case.size != sources.budget, case.atoms, case.device != "cuda", case.file)):
-        ours, mlp = case.find(part.of.placement, part.of.basis or "", "widths"), case.find("none")
-        if ours is None or mlp is None:
-            continue
-        files, what = (case.file,), f"{case.atoms} atoms, {case.device}, sizes of budget {case.size}, by `{case.file}`"
-        obstacles = () if case.quiet else ("the machine was not quiet",)
-        if part.kind == "md_step" and ours.timing is not None and ours.timing.ratio is not None:
-            low, high = ours.timing.low, ours.timing.high
-            span = None if low is None or high is None else (low, high)
-            remark = f"{what}; interval over its {case.rounds} rounds"
-            return Effect(ours.timing.ratio, span, (case.rounds,), obstacles=obstacles, remarks=(remark,), sources=files)
-        if part.kind == "md_memory" and ours.memory and mlp.memory and ours.memory.peak_allocated and mlp.memory.peak_allocated:
-            difference = ours.memory.peak_allocated - mlp.memory.peak_allocated
-            return Effect(difference, None, obstacles=("one measurement has no interval",), remarks=(what,), sources=files)
-    wanted = "on a GPU " if device else ""
-    return Effect(obstacles=(f"no benchmark of molecular dynamics {wanted}at the sizes of budget {sources.budget} (kanmlip-bench md)",))
-
-
-def _noise(cost: StepCost) -> list[str]:
-    return [] if cost.quiet else [f"the machine was not quiet while `{cost.file}` was measured"]
-
-
-def _cited(cost: StepCost) -> str:
-    return f"`{cost.file}` (commit {cost.commit}, {cost.hardware})"
 
 
 def _exponential(bounds: tuple[float, float] | None) -> tuple[float, float] | None:

@@ -64,7 +64,7 @@ def energy_unit(material: Material) -> list[str]:
         frames, std = material.fact(dataset, "frames"), material.fact(dataset, "energy_std_meV_per_atom")
         lines.append(
             f"Table {table} prints {printed / 1e3:g} eV/atom for the MLP, {printed:.0f} meV/atom. Over the {frames} validation frames of "
-            f"{dataset} energies spread by {std:.3g} meV/atom (standard deviation) and predicting their mean scores {mean_mae:.3g} meV/atom: "
+            f"{dataset} energies spread by {std:.3g} meV/atom (standard deviation) and predicting their mean scores {mean_mae:.3g}: "
             f"as printed, the model is {printed / mean_mae:.2g} times as wrong as that. Per cell of {atoms[1]} atoms the figure is "
             f"{printed / atoms[1]:.2g} meV/atom, which such models reach."
         )
@@ -127,7 +127,7 @@ def time_step(_: Material) -> list[str]:
     neighbours = float(reference_states[number]["a"]) / math.sqrt(2)
     return [
         f"The text gives a time step of 1 ps for molecular dynamics of Ag at {temperature:.0f} K.",
-        f"At that temperature an atom of Ag moves {path:.2f} Å in 1 ps at its root mean squared thermal velocity, {path / 1000:.4f} Å in 1 fs, "
+        f"There an atom of Ag moves {path:.2f} Å in 1 ps at its root mean squared thermal velocity, {path / 1000:.4f} Å in 1 fs, "
         f"and its neighbours are {neighbours:.2f} Å away. The step must have been 1 fs, which is what we use.",
     ]
 
@@ -145,7 +145,8 @@ def longer_training(material: Material) -> list[str]:
     if cost is not None:
         ratio = f"{cost.ratio:.2f} [{cost.low:.2f}, {cost.high:.2f}]"
         lines.append(
-            f"The cost of an update does not explain it: with ours it is {ratio} times the MLP's (`{cost.file}`). What is left is the number of epochs, and the paper does not state its stopping rule."
+            f"The cost of an update does not explain it: with ours it is {ratio} times the MLP's (`{cost.file}`). What is left is "
+            "the number of epochs, and the paper does not state its stopping rule."
         )
     return lines
 
@@ -176,9 +177,8 @@ def complexity_of_energies(material: Material) -> list[str]:
             ours, theirs = material.printed(table, column, "output", "gaussian")[0], material.printed(table, column, "none")[0]
             gains.append(100 * (1 - ours / theirs))
         if difference is not None:
-            lines.append(
-                f"By its own values the gain in {name} is {gains[0]:.1f} % on Ag and {gains[1]:.1f} % on HfO2, {100 * difference:+.1f} points."
-            )
+            text = f"{gains[0]:.1f} % on Ag and {gains[1]:.1f} % on HfO2, {100 * difference:+.1f} points"
+            lines.append(f"By its own printed values the gain in {name} is {text}.")
     return [line.replace("-", "−") for line in lines]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from kanmlip.benchmark.md_record import MDCase
 from kanmlip.report.collect import budgets_of
 from kanmlip.report.comparisons import control_section, fixed_error_section, learning_section
-from kanmlip.report.effects import Sources
+from kanmlip.report.effect import Sources
 from kanmlip.report.findings import findings_section
 from kanmlip.report.markdown import pipe_table
 from kanmlip.report.notes import FACETS

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from kanmlip.report.claims import Claim, Part
-from kanmlip.report.effects import Effect, Sources, measure, paper_effect
+from kanmlip.report.effect import Effect, Sources
+from kanmlip.report.effects import measure, paper_effect
 
 Word = Literal["supported", "refuted", "undecided"]
 # The fewest that can reject at 5 % by signs alone; a benchmark's rounds count like seeds.

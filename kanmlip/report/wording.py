@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kanmlip.report.claims import Part
-from kanmlip.report.effects import Effect
+from kanmlip.report.effect import Effect
 
 NOTHING = "—"
 _UNITS = {"gain": " points", "md_memory": " MiB"}
