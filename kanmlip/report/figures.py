@@ -57,7 +57,7 @@ def _draw_bars(axes: Axes, rows: list[Row], cells: list[Cell]) -> None:
             axes.annotate(cell.missing or "", (place, 0), rotation=90, fontsize=6, ha="center", va="bottom")
         if paper is not None:
             axes.hlines(paper.mean, place - 0.4, place + 0.4, color=COLOURS[6], linewidth=1.5, zorder=4)
-    axes.set_xticks(range(len(rows)), [_name(row) for row in rows], fontsize=6)
+    axes.set_xticks(range(len(rows)), [_name(row) for row in rows], fontsize=5.5)
     axes.set_ylim(bottom=0)
 
 

@@ -45,7 +45,7 @@ def value_grid(table: Table) -> Grid:
 def ratio_grid(table: Table) -> Grid | None:
     """Ratios to the MLP row, the paper's in brackets; None where no row has one."""
     columns = [column for column in table.columns if column.compare]
-    rows = [row for row in table.rows if row.baseline is not None]
+    rows = [row for row in table.rows if row.baseline is not None and not _is_empty(row)]
     if not any(row.ratio(column.key) for row in rows for column in columns):
         return None
     headings = ["#", "Model", "Seeds", *(column.heading for column in columns)]
@@ -59,7 +59,7 @@ def difference_lines(table: Table) -> list[str]:
     columns = [column for column in table.columns if column.compare and column.kind == "number"]
     lines = []
     for row in table.rows:
-        if not row.averages or row.baseline is None:
+        if not row.averages or row.baseline is None or _is_empty(row):
             continue
         found = [(column, difference) for column in columns if (difference := row.difference(column.key)) is not None]
         if found:
@@ -99,6 +99,11 @@ def paper_text(cell: Cell) -> str:
         return f"{format_duration(paper.mean)} ± {format_duration(paper.std)}"
     decimals = max(len(text.partition(".")[2]) for text in cell.printed.values())
     return f"{paper.mean:.{decimals}f} ± {paper.std:.{decimals}f}"
+
+
+def _is_empty(row: Row) -> bool:
+    """Whether neither we nor the paper have anything there."""
+    return row.control and not row.records and not row.is_measured
 
 
 def _heading(column: Column) -> str:
