@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -144,6 +144,7 @@ class Study(Schema):
     citation: str
     column_sets: dict[str, tuple[Column, ...]]
     tables: dict[str, TableSpec]
+    runs: Any = None  # read by kanmlip.reproduction.spec
     figures: dict[str, Figure] = Field(default_factory=dict)
     claims: tuple[Claim, ...] = ()
     controls: tuple[Control, ...] = ()

@@ -186,7 +186,7 @@ def test_csv_has_every_number_and_its_origin(tmp_path: Path) -> None:
         *(record(p, b, s, f) for p, b, s, f in [("none", None, 1, 0.02), ("none", None, 2, 0.04), ("output", "gaussian", 2, 0.01)]),
     )
     lines = list(csv.DictReader(io.StringIO(render_csv(table(tmp_path)))))
-    assert [line["row"] for line in lines] == ["1", "2", "3", "4"]
+    assert [line["row"] for line in lines] == [str(number) for number in range(1, 8)]
     mlp, kan = lines[0], lines[2]
     assert float(mlp["train_force [eV/Å] ours_mean"]) == pytest.approx(0.03)
     assert float(mlp["train_force [eV/Å] ours_std"]) == pytest.approx(0.02 / 2**0.5)
