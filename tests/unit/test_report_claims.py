@@ -80,6 +80,16 @@ def test_seeds_are_drawn_in_pairs() -> None:
     assert found == pytest.approx((np.log(0.9) / 2, np.log(0.9) / 2))
 
 
+def test_seeds_are_drawn_at_all() -> None:
+    """With structures that are all alike the interval is that over seeds alone."""
+    logs = np.linspace(-0.3, 0.1, 6)
+    ours, ones = np.repeat(np.exp(logs)[:, None], 4, axis=1), np.ones((6, 4))
+    found, alone = interval(draw_log_ratios(Sums(ours, ones, False), Sums(ones, ones, False)), 6), interval(draw_means(logs), 6)
+    assert found is not None
+    assert found == pytest.approx(alone, abs=0.02)
+    assert found[1] - found[0] > 0.2
+
+
 def test_the_interval_covers_95_percent_with_few_seeds() -> None:
     """Plain percentiles cover some 88 % with six values; the expanded ones must do better, and not by being endless."""
     rng = np.random.default_rng(1)
