@@ -106,7 +106,7 @@ def _family(match: Match) -> Match:
 
 def _runs(sources: Sources, table: str, match: Match) -> list[Record]:
     spec = sources.study.tables[table]
-    chosen = select(sources.evidence, match, spec.dataset, sources.budget, spec.where).chosen
+    chosen = select(sources.evidence, match, spec.dataset, sources.budget, spec.where, spec.stand_ins).chosen
     return list(chosen.by_seed.values()) if chosen else []
 
 

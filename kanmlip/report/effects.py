@@ -100,7 +100,7 @@ def _compare(part: Part, sources: Sources, table: str) -> _Compared:
     spec = sources.study.tables[table]
     chosen = []
     for match in (part.of, part.over):
-        selection = select(sources.evidence, match, spec.dataset, sources.budget, spec.where)
+        selection = select(sources.evidence, match, spec.dataset, sources.budget, spec.where, spec.stand_ins)
         if selection.chosen is None:
             reason = reason_missing(selection, None, sources.evidence.runs_known)
             raise IncomparableError(f"{reason} of {match.model} ({match.placement}, {match.basis or 'MLP'}) on {spec.dataset}")

@@ -44,7 +44,9 @@ class Selection:
     elsewhere: tuple[str, ...] = ()
 
 
-def select(evidence: Evidence, match: Match, dataset: str, budget: str, where: Mapping[str, Any] | None = None) -> Selection:
+def select(
+    evidence: Evidence, match: Match, dataset: str, budget: str, where: Mapping[str, Any] | None = None, stand_ins: bool = False
+) -> Selection:
     """Find the runs of a row; of several groups take the one with most seeds, and of equals the one finished last.
 
     Args:
@@ -53,10 +55,12 @@ def select(evidence: Evidence, match: Match, dataset: str, budget: str, where: M
         dataset: The table's dataset.
         budget: The table's budget.
         where: Dotted key → value that the settings of finished and unfinished runs must have.
+        stand_ins: Take finished runs on stand-in data too where they lack such a setting altogether.
     """
 
     def fits(run: Record | Unfinished) -> bool:
-        return _fits(run.labels, match, dataset) and _has(run.config, where or {})
+        lenient = stand_ins and isinstance(run, Record) and run.data.stand_in
+        return _fits(run.labels, match, dataset) and _has(run.config, where or {}, lenient)
 
     everywhere = [record for record in evidence.records if fits(record)]
     fitting = [record for record in everywhere if record.labels.budget == budget]
@@ -126,6 +130,6 @@ def _fits(labels: Labels, match: Match, dataset: str) -> bool:
     return match.placement == "none" or labels.basis == match.basis
 
 
-def _has(config: dict[str, Any], where: Mapping[str, Any]) -> bool:
+def _has(config: dict[str, Any], where: Mapping[str, Any], lenient: bool) -> bool:
     flat = flatten(config) if where else {}
-    return all(flat.get(key) == value for key, value in where.items())
+    return all(flat.get(key) == value or (lenient and key not in flat) for key, value in where.items())

@@ -84,13 +84,15 @@ class Family:
 class TableSpec(Schema):
     """One table: its dataset, its columns (the name of a set), its rows and what a reader must know.
 
-    ``where`` are settings, by dotted key, that its runs must have besides, such as one of a dataset's splits. ``source`` is what it is
+    ``where`` are settings, by dotted key, that its runs must have besides, such as one of a dataset's splits; with
+    ``stand_ins``, stand-in data that know no such setting count too (the toy set under the real one's name). ``source`` is what it is
     made of: records of training runs, or the benchmark of molecular dynamics.
     """
 
     title: str
     dataset: str
     where: dict[str, str | int | float | bool | None] = Field(default_factory=dict)
+    stand_ins: bool = False
     columns: str
     source: Literal["records", "molecular_dynamics"] = "records"
     rows: tuple[PrintedRow, ...] = Field(min_length=1)

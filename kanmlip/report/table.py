@@ -155,7 +155,7 @@ def build_rows(study: Study, key: str, evidence: Evidence, budget: str) -> tuple
     spec, columns = study.tables[key], study.columns(key)
     families = {
         section.match: _family_rows(
-            section, select(evidence, section.match, spec.dataset, budget, spec.where), columns, evidence.runs_known
+            section, select(evidence, section.match, spec.dataset, budget, spec.where, spec.stand_ins), columns, evidence.runs_known
         )
         for section in spec.sections()
         if isinstance(section, Family)

@@ -106,6 +106,19 @@ def test_a_row_mixes_neither_budgets_nor_subsets_nor_other_random_splits(typical
     assert "1 finished run(s) of other settings are not averaged in (they differ in dataset.n_train)" in render_markdown(made)
 
 
+def test_a_toy_set_under_the_real_name_counts_where_there_is_no_other(tmp_path: Path) -> None:
+    toy = [charges(p, b, s, 0.5) for p, b in (("none", None), ("output", "gaussian")) for s in (1, 2)]
+    for made in toy:
+        made["config"]["dataset"] = {"n_train": 4}
+        made["data"] |= {"stand_in": True, "label": "toy"}
+    text = render_markdown(table(write(tmp_path, *toy)))
+    assert "| 1 | ETGNN, MLP | n=2 |" in text
+    assert "stand-in data: toy" in text
+    assert table(tmp_path, "sio2_extrapolation").filled[0] == 0
+    toy[0]["data"]["stand_in"] = False
+    assert "| 1 | ETGNN, MLP | n=1 |" in render_markdown(table(write(tmp_path, toy[0])))
+
+
 def test_an_unfinished_run_is_that_of_its_split(typical: Path) -> None:
     folder = typical / "runs" / "etgnn-none-mlp-sio2_bec-s4444-0123456789"
     folder.mkdir(parents=True)
