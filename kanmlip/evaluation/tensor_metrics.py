@@ -10,12 +10,7 @@ from torch import Tensor
 from torchmetrics import MeanAbsoluteError, MeanSquaredError, Metric
 
 from kanmlip.data.labels import Label
-
-# Symmetry makes components zero (44 % of those of the Born charges of I-42d SiO2), and predicting zero there is no achievement.
-# Which ones, the labels themselves say without knowing a space group: over the SiO2 set they are below 1e-6 or above 1e-4, nothing
-# between. Where no symmetry is left, as in a molecular-dynamics run, no component is so small and all of them count. A crystal
-# turned out of its axes has none of these zeros either: the figure depends on the axes, unlike the others.
-SYMMETRY_ZERO = 1e-5
+from kanmlip.evaluation.structure_errors import SYMMETRY_ZERO
 
 
 class TensorMetrics:
@@ -23,7 +18,8 @@ class TensorMetrics:
 
     Keys are ``<metric>_<statistic><unit>`` with the statistics ``mae`` and ``rmse`` over all components; ``mae_<symbol>`` by species
     for a label per atom; ``mae_diagonal`` and ``mae_off_diagonal`` for rank 2; and ``mae_free`` over the components whose label
-    exceeds :data:`SYMMETRY_ZERO`. Born charges: ``bec_mae_e``, ``bec_mae_O_e``, …; dielectric tensors: ``dielectric_mae``, ….
+    exceeds :data:`kanmlip.evaluation.structure_errors.SYMMETRY_ZERO`. Born charges: ``bec_mae_e``, ``bec_mae_O_e``, …; dielectric
+    tensors: ``dielectric_mae``, ….
 
     Args:
         label: What is compared.

@@ -6,10 +6,13 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from kanmlip.benchmark.md_record import MDCase
 from kanmlip.report.csv_table import render_csv
 from kanmlip.report.latex import render_latex
 from kanmlip.report.markdown import render_markdown
+from kanmlip.report.md_table import build_md_table
 from kanmlip.report.notes import FACETS, write_facts, write_notes
+from kanmlip.report.printed import changed_values
 from kanmlip.report.records import Evidence, Record
 from kanmlip.report.study import Study
 from kanmlip.report.table import Table, build_rows
@@ -18,14 +21,16 @@ RENDERERS = {"md": render_markdown, "csv": render_csv, "tex": render_latex}
 BUDGET_ORDER = ("smoke", "small", "gpu", "paper")
 
 
-def budgets_of(evidence: Evidence) -> list[str]:
-    """Budgets that some record has, cheapest first."""
-    found = {record.labels.budget for record in evidence.records}
+def budgets_of(evidence: Evidence, md: Sequence[MDCase] = ()) -> list[str]:
+    """Budgets that some record, or the model size of a benchmark of molecular dynamics, has, cheapest first."""
+    found = {record.labels.budget for record in evidence.records} | {case.size for case in md}
     return [*(budget for budget in BUDGET_ORDER if budget in found), *sorted(found - set(BUDGET_ORDER))]
 
 
-def build_table(study: Study, key: str, evidence: Evidence, budget: str) -> Table:
-    """One table from the records of one budget."""
+def build_table(study: Study, key: str, evidence: Evidence, budget: str, md: Sequence[MDCase] = ()) -> Table:
+    """One table from the records of one budget, or from the benchmark of molecular dynamics at that budget's sizes."""
+    if study.tables[key].source == "molecular_dynamics":
+        return build_md_table(study, key, md, budget)
     rows = build_rows(study, key, evidence, budget)
     spec = study.tables[key]
     return Table(
@@ -35,7 +40,7 @@ def build_table(study: Study, key: str, evidence: Evidence, budget: str) -> Tabl
         citation=study.citation,
         columns=study.columns(key),
         rows=rows,
-        notes=write_notes(rows, spec.notes),
+        notes=write_notes(rows, spec.notes, changed_values(study, key)),
         facts=write_facts(rows, budget),
     )
 
@@ -52,11 +57,10 @@ def write_tables(tables: Sequence[Table], results: Path) -> list[Path]:
     return paths
 
 
-def render_index(study: Study, tables: Sequence[Table], evidence: Evidence) -> str:
+def render_index(tables: Sequence[Table], evidence: Evidence) -> str:
     """The list of tables that there are and what they rest on, for ``tables/README.md``.
 
     Args:
-        study: All tables, and those still to come.
         tables: What was written.
         evidence: What they were made of, to name the records that none of them uses.
     """
@@ -82,7 +86,6 @@ def render_index(study: Study, tables: Sequence[Table], evidence: Evidence) -> s
         name = f"[{table.title}]({table.budget}/{table.name}.md)"
         warnings = sum(note.warning for note in table.notes)
         lines.append(f"| {name} | {table.budget} | {filled} of {wanted} | {len(table.records)} | {seeds} | {warnings} |")
-    lines += ["", *(f"- Table {key} ({text}) is still to come." for key, text in sorted(study.planned.items()))]
     return "\n".join(lines) + "\n"
 
 

@@ -36,6 +36,7 @@ def _fields(table: Table, row: Row) -> dict[str, str]:
         "row": str(row.number),
         "label": row.label,
         "kind": row.kind,
+        "control": str(row.control).lower(),
         "model": match.model if match else "",
         "placement": match.placement if match else "",
         "basis": (match.basis or "") if match else "",

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from kanmlip.report.matching import Match
 from kanmlip.report.records import Evidence, Labels, Record, Unfinished
-from kanmlip.report.study import Match
 
 
 @dataclass(frozen=True)
@@ -33,14 +33,20 @@ class Group:
 
 @dataclass(frozen=True)
 class Selection:
-    """What a row is made of: the chosen group, those set aside, and the runs that did not finish."""
+    """What a row is made of: the chosen group, those set aside, and the runs that did not finish.
+
+    ``elsewhere`` names other budgets that have finished runs of the row, which this budget's table does not take.
+    """
 
     chosen: Group | None
     others: tuple[Group, ...]
     unfinished: tuple[Unfinished, ...]
+    elsewhere: tuple[str, ...] = ()
 
 
-def select(evidence: Evidence, match: Match, dataset: str, budget: str, where: Mapping[str, Any] | None = None) -> Selection:
+def select(
+    evidence: Evidence, match: Match, dataset: str, budget: str, where: Mapping[str, Any] | None = None, stand_ins: bool = False
+) -> Selection:
     """Find the runs of a row; of several groups take the one with most seeds, and of equals the one finished last.
 
     Args:
@@ -49,15 +55,19 @@ def select(evidence: Evidence, match: Match, dataset: str, budget: str, where: M
         dataset: The table's dataset.
         budget: The table's budget.
         where: Dotted key → value that the settings of finished and unfinished runs must have.
+        stand_ins: Take finished runs on stand-in data too where they lack such a setting altogether.
     """
 
     def fits(run: Record | Unfinished) -> bool:
-        return _fits(run.labels, match, dataset, budget) and _has(run.config, where or {})
+        lenient = stand_ins and isinstance(run, Record) and run.data.stand_in
+        return _fits(run.labels, match, dataset) and _has(run.config, where or {}, lenient)
 
-    fitting = [record for record in evidence.records if fits(record)]
+    everywhere = [record for record in evidence.records if fits(record)]
+    fitting = [record for record in everywhere if record.labels.budget == budget]
     groups = sorted(group_by_settings(fitting), key=lambda group: (len(group.by_seed), group.latest, group.key), reverse=True)
-    unfinished = tuple(run for run in evidence.unfinished if fits(run))
-    return Selection(groups[0] if groups else None, tuple(groups[1:]), unfinished)
+    unfinished = tuple(run for run in evidence.unfinished if fits(run) and run.labels.budget == budget)
+    elsewhere = tuple(sorted({record.labels.budget for record in everywhere} - {budget}))
+    return Selection(groups[0] if groups else None, tuple(groups[1:]), unfinished, elsewhere)
 
 
 def group_by_settings(records: Iterable[Record]) -> list[Group]:
@@ -78,9 +88,9 @@ def group_by_settings(records: Iterable[Record]) -> list[Group]:
 
 
 def settings_key(record: Record) -> str:
-    """Ten hexadecimal digits that two records share exactly if they differ in nothing but their seed."""
+    """Ten hexadecimal digits that two records share exactly if they differ in nothing but their seed and the form of the file."""
     science = {name: value for name, value in record.config.items() if name != "seed"}
-    content = json.dumps([science, record.environment.dataset_sha256, record.schema_version], sort_keys=True)
+    content = json.dumps([science, record.environment.dataset_sha256, record.science_version], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:10]
 
 
@@ -105,7 +115,8 @@ def reason_missing(selection: Selection, seed: int | None, runs_known: bool) -> 
     runs: Sequence[Unfinished] = [run for run in selection.unfinished if seed is None or run.labels.seed == seed]
     if runs:
         return ", ".join(sorted({describe_status(run.status) for run in runs}))
-    return "no run" if runs_known else "no record"
+    reason = "no run" if runs_known else "no record"
+    return f"{reason} (budget {', '.join(selection.elsewhere)} has)" if selection.elsewhere else reason
 
 
 def describe_status(status: str) -> str:
@@ -113,13 +124,12 @@ def describe_status(status: str) -> str:
     return f"failed: {status}" if status in {"oom", "timeout"} else status
 
 
-def _fits(labels: Labels, match: Match, dataset: str, budget: str) -> bool:
-    wanted = (match.model, match.placement, dataset, budget)
-    if (labels.model, labels.placement, labels.dataset, labels.budget) != wanted:
+def _fits(labels: Labels, match: Match, dataset: str) -> bool:
+    if (labels.model, labels.placement, labels.dataset) != (match.model, match.placement, dataset):
         return False
     return match.placement == "none" or labels.basis == match.basis
 
 
-def _has(config: dict[str, Any], where: Mapping[str, Any]) -> bool:
+def _has(config: dict[str, Any], where: Mapping[str, Any], lenient: bool) -> bool:
     flat = flatten(config) if where else {}
-    return all(flat.get(key) == value for key, value in where.items())
+    return all(flat.get(key) == value or (lenient and key not in flat) for key, value in where.items())

@@ -31,7 +31,7 @@ def value_grid(table: Table) -> Grid:
             headings.append(f"paper ({column.printed_unit})" if column.printed_unit not in {column.unit, ""} else "paper")
     body = []
     for row in table.rows:
-        line = [str(row.number), row.label, _seeds(row)]
+        line = [str(row.number), label_text(row), _seeds(row)]
         for cell in row.cells:
             line.append(ours_text(cell, row))
             if cell.column.printed_unit is not None:
@@ -45,11 +45,11 @@ def value_grid(table: Table) -> Grid:
 def ratio_grid(table: Table) -> Grid | None:
     """Ratios to the MLP row, the paper's in brackets; None where no row has one."""
     columns = [column for column in table.columns if column.compare]
-    rows = [row for row in table.rows if row.baseline is not None]
+    rows = [row for row in table.rows if row.baseline is not None and not _is_empty(row)]
     if not any(row.ratio(column.key) for row in rows for column in columns):
         return None
     headings = ["#", "Model", "Seeds", *(column.heading for column in columns)]
-    body = [(str(row.number), row.label, _seeds(row), *(_ratio_text(row, column) for column in columns)) for row in rows]
+    body = [(str(row.number), label_text(row), _seeds(row), *(_ratio_text(row, column) for column in columns)) for row in rows]
     caption = "Ratio to the MLP row: geometric mean of the ratios paired by seed, in brackets the ratio of the paper's values"
     return Grid(caption, tuple(headings), tuple(body), _marks(tuple(rows)))
 
@@ -59,7 +59,7 @@ def difference_lines(table: Table) -> list[str]:
     columns = [column for column in table.columns if column.compare and column.kind == "number"]
     lines = []
     for row in table.rows:
-        if not row.averages or row.baseline is None:
+        if not row.averages or row.baseline is None or _is_empty(row):
             continue
         found = [(column, difference) for column in columns if (difference := row.difference(column.key)) is not None]
         if found:
@@ -80,7 +80,12 @@ def ours_text(cell: Cell, row: Row) -> str:
     text = _number(cell.column, ours.mean)
     if ours.std is not None:
         text += f" ± {_number(cell.column, ours.std)}"
-    return text if ours.n == len(row.records) else f"{text} (n={ours.n})"
+    return text if ours.n == len(row.records) or row.kind == "benchmark" else f"{text} (n={ours.n})"
+
+
+def label_text(row: Row) -> str:
+    """The row's label; a control's says that it is not the paper's."""
+    return f"{row.label} (control, ours)" if row.control else row.label
 
 
 def paper_text(cell: Cell) -> str:
@@ -96,6 +101,11 @@ def paper_text(cell: Cell) -> str:
     return f"{paper.mean:.{decimals}f} ± {paper.std:.{decimals}f}"
 
 
+def _is_empty(row: Row) -> bool:
+    """Whether neither we nor the paper have anything there."""
+    return row.control and not row.records and not row.is_measured
+
+
 def _heading(column: Column) -> str:
     return f"{column.heading} ({column.unit})" if column.unit else column.heading
 
@@ -107,7 +117,7 @@ def _marks(rows: tuple[Row, ...]) -> tuple[tuple[str, ...], ...]:
 def _seeds(row: Row) -> str:
     if row.kind == "seed":
         return str(row.seed)
-    if row.kind in {"literature", "simple"}:
+    if row.kind in {"literature", "simple", "benchmark"}:
         return NOTHING
     return f"n={len(row.records)}" if row.kind == "average" else f"mean, n={len(row.records)}"
 

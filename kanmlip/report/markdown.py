@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from kanmlip.report.layout import Grid, difference_lines, ratio_grid, value_grid
 from kanmlip.report.table import Note, Table
@@ -38,6 +38,11 @@ def render_markdown(table: Table) -> str:
 def escape(text: str) -> str:
     """Keep a cell on one line and inside its cell."""
     return " ".join(text.split()).replace("|", "\\|")
+
+
+def pipe_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table."""
+    return "\n".join(_line(cells) for cells in (headings, ["---"] * len(headings), *rows))
 
 
 def _grid(grid: Grid) -> str:

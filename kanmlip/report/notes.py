@@ -9,6 +9,7 @@ from typing import Any
 
 from kanmlip.report.grouping import Group, describe_status, differing_keys
 from kanmlip.report.records import Record
+from kanmlip.report.study import PrintedRow
 from kanmlip.report.table import Note, Row, simple_metric
 
 # Sections of the science config that the rows of one table should share; placement and basis are what rows vary.
@@ -58,9 +59,18 @@ class Notebook:
         self.notes.append(Note(text, letter, warning))
 
 
-def write_notes(rows: Sequence[Row], general: Sequence[str]) -> tuple[Note, ...]:
-    """All notes of a table: warnings about mixtures, then set-aside and unfinished runs, then what the study's file says."""
+def write_notes(rows: Sequence[Row], general: Sequence[str], changed: Sequence[tuple[PrintedRow, str]] = ()) -> tuple[Note, ...]:
+    """All notes of a table: warnings about the paper's values and mixtures, then set-aside and unfinished runs, then the study's own.
+
+    Args:
+        rows: The table's rows, which get marks.
+        general: What the study's file says.
+        changed: Printed values that are not those of the second transcription.
+    """
     book = Notebook()
+    for printed, difference in changed:
+        concerned = [row for row in rows if (row.label, row.seed) == (printed.label, printed.match.seed if printed.match else None)]
+        book.add(f"Changed printed value in {_row_names(concerned)}: {difference}.", concerned, warning=True)
     with_runs = [row for row in rows if row.records and row.averages]
     for facet in FACETS:
         _note_mixture(book, facet, with_runs)
@@ -124,9 +134,9 @@ def _note_settings(book: Notebook, rows: Sequence[Row]) -> None:
     """Warn where rows differ in more than placement and basis, for then they do not compare heads alone."""
     if not rows:
         return
-    reference = _shared(rows[0].records[0])
+    reference = shared_settings(rows[0].records[0])
     for row in rows[1:]:
-        keys = differing_keys(reference, _shared(row.records[0]))
+        keys = differing_keys(reference, shared_settings(row.records[0]))
         if keys:
             shown = ", ".join(keys[:8]) + (f" and {len(keys) - 8} more" if len(keys) > 8 else "")
             book.add(f"{_row_names([row])} differs from row {rows[0].number} in settings besides the head: {shown}.", [row], warning=True)
@@ -176,10 +186,11 @@ def _group_difference(chosen: Group | None, other: Group) -> str:
     keys = [key for key in differing_keys(first.config, second.config) if key != "seed"]
     if first.environment.dataset_sha256 != second.environment.dataset_sha256:
         keys.append("dataset sha256")
-    return "they differ in " + (", ".join(keys[:8]) or "their record's schema version")
+    return "they differ in " + (", ".join(keys[:8]) or "what the same settings computed then")
 
 
-def _shared(record: Record) -> dict[str, Any]:
+def shared_settings(record: Record) -> dict[str, Any]:
+    """Settings that rows which are compared should share: all but the head's."""
     return {name: record.config[name] for name in SHARED_SECTIONS if name in record.config}
 
 

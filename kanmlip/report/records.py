@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from kanmlip.experiment.status import true_status
 
 # What this reader understands; kanmlip.experiment writes the version into each record.
-READABLE_SCHEMA_VERSIONS = frozenset({1})
+READABLE_SCHEMA_VERSIONS = frozenset({1, 2})
 
 
 class _Part(BaseModel):
@@ -60,9 +60,13 @@ class DataUsed(_Part):
 
 
 class Record(_Part):
-    """One run record, results/records/<run_id>.json."""
+    """One run record, results/records/<run_id>.json.
+
+    ``structures`` and ``history`` are None in records of schema version 1, which had neither.
+    """
 
     schema_version: int
+    science_version: int = 1
     run_id: str = Field(min_length=1)
     status: str = "done"
     labels: Labels
@@ -70,6 +74,8 @@ class Record(_Part):
     metrics: dict[str, Any] = {}
     environment: Environment = Environment()
     data: DataUsed = DataUsed()
+    structures: dict[str, dict[str, str]] | None = None
+    history: dict[str, str] | None = None
 
     def value(self, metric: str) -> float | None:
         """A finite metric in the record's unit; None where it is absent, null or not finite."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from kanmlip.errors import ConfigError, describe_choice
+from kanmlip.report.claims import Claim
 from kanmlip.report.duration import parse_duration
+from kanmlip.report.matching import Match
 from kanmlip.schema import Schema
 
 
@@ -45,30 +47,17 @@ class Column(Schema):
         return float(parse_duration(text)) if self.kind == "duration" else float(text)
 
 
-class Match(Schema):
-    """Which runs belong to a row; with ``seed``, the one run of that seed."""
-
-    model: str
-    placement: str
-    basis: str | None = None
-    seed: int | None = None
-
-    @model_validator(mode="after")
-    def _basis_fits_placement(self) -> Self:
-        if (self.placement == "none") != (self.basis is None):
-            raise ValueError(f"placement={self.placement} with basis={self.basis}: exactly the placement 'none' has no basis")
-        return self
-
-
 class PrintedRow(Schema):
     """One row: runs (``match``), a constant from the literature (``literature`` names its source), or what the runs of the other
     rows recorded of a prediction that needs no network (``baseline``, a name of :func:`kanmlip.evaluation.baselines.baseline_metrics`).
+    ``control`` marks a row of ours that the paper lacks: a head that is no KAN.
     """
 
     label: str
     match: Match | None = None
     literature: str | None = None
     baseline: str | None = None
+    control: bool = False
     printed: dict[str, str] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -89,18 +78,23 @@ class Family:
     match: Match
     by_seed: bool
     printed: dict[int | None, dict[str, str]]
+    control: bool = False
 
 
 class TableSpec(Schema):
     """One table: its dataset, its columns (the name of a set), its rows and what a reader must know.
 
-    ``where`` are settings, by dotted key, that its runs must have besides, such as one of a dataset's splits.
+    ``where`` are settings, by dotted key, that its runs must have besides, such as one of a dataset's splits; with
+    ``stand_ins``, stand-in data that know no such setting count too (the toy set under the real one's name). ``source`` is what it is
+    made of: records of training runs, or the benchmark of molecular dynamics.
     """
 
     title: str
     dataset: str
     where: dict[str, str | int | float | bool | None] = Field(default_factory=dict)
+    stand_ins: bool = False
     columns: str
+    source: Literal["records", "molecular_dynamics"] = "records"
     rows: tuple[PrintedRow, ...] = Field(min_length=1)
     notes: tuple[str, ...] = ()
     by_default: bool = True
@@ -115,7 +109,7 @@ class TableSpec(Schema):
                 continue
             kind = row.match.model_copy(update={"seed": None})
             if kind not in families:
-                families[kind] = Family(row.label, kind, row.match.seed is not None, {})
+                families[kind] = Family(row.label, kind, row.match.seed is not None, {}, row.control)
                 order.append(families[kind])
             families[kind].printed[row.match.seed] = row.printed
         yield from order
@@ -131,14 +125,33 @@ class TableSpec(Schema):
         return self
 
 
+class Figure(Schema):
+    """One of the paper's bar charts: errors of a table, a panel a column."""
+
+    table: str
+    columns: tuple[str, ...] = Field(min_length=1)
+
+
+class Control(Schema):
+    """Which KAN row of a table its control rows are held against, and by which columns."""
+
+    table: str
+    columns: tuple[str, ...] = Field(min_length=1)
+    of: Match
+
+
 class Study(Schema):
-    """All tables of the reproduction, keyed by the paper's table number, and those that are still to come."""
+    """All of the reproduction: tables by the paper's number, figures, claims, controls and the tables of a learning curve, in order."""
 
     citation: str
     runs: object = None  # read by kanmlip.reproduction.spec
     column_sets: dict[str, tuple[Column, ...]]
     tables: dict[str, TableSpec]
-    planned: dict[str, str] = Field(default_factory=dict)
+    runs: Any = None  # read by kanmlip.reproduction.spec
+    figures: dict[str, Figure] = Field(default_factory=dict)
+    claims: tuple[Claim, ...] = ()
+    controls: tuple[Control, ...] = ()
+    learning_curve: tuple[str, ...] = ()
 
     @field_validator("column_sets")
     @classmethod
@@ -161,6 +174,30 @@ class Study(Schema):
                 for name, text in row.printed.items():
                     expected[name].parse(text)
         return self
+
+    @model_validator(mode="after")
+    def _references_exist(self) -> Self:
+        for name, table, columns in self._references():
+            if table not in self.tables:
+                raise ValueError(describe_choice(f"{name} table", table, self.tables))
+            keys = [column.key for column in self.columns(table)]
+            for column in columns:
+                if column not in keys:
+                    raise ValueError(describe_choice(f"{name} column", column, keys))
+        return self
+
+    def _references(self) -> Iterator[tuple[str, str, tuple[str, ...]]]:
+        """Where a table and columns of it are named: (key of the place, table, columns)."""
+        for claim in self.claims:
+            for part in claim.parts:
+                for table in dict.fromkeys((part.table, part.against or part.table)):
+                    yield f"claims.{claim.key} part '{part.label}'", table, (part.column,) if part.column else ()
+        for number, figure in self.figures.items():
+            yield f"figures.{number}", figure.table, figure.columns
+        for control in self.controls:
+            yield "controls", control.table, control.columns
+        for table in self.learning_curve:
+            yield "learning_curve", table, ()
 
     def columns(self, table: str) -> tuple[Column, ...]:
         """The columns of a table, in printed order."""

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from kanmlip.report.grouping import Selection, reason_missing, select
+from kanmlip.report.matching import Match
 from kanmlip.report.paired import Difference, Ratio, Spread, paired_difference, paired_ratio, spread
 from kanmlip.report.records import Evidence, Record
-from kanmlip.report.study import Column, Family, Match, Study, TableSpec
+from kanmlip.report.study import Column, Family, Study, TableSpec
 
 
 @dataclass(frozen=True)
@@ -49,13 +50,14 @@ class Row:
     """One line of a table; ``marks`` are the letters of the notes that concern it.
 
     ``kind`` is ``average`` (one row for all seeds), ``seed`` (one run), ``summary`` (mean of the ``seed`` rows above it),
-    ``literature``, or ``simple`` (a prediction without a network; its record is the run that measured it, ``simple`` its name).
-    ``baseline`` is the MLP row that a KAN's is compared with.
+    ``literature``, ``simple`` (a prediction without a network; its record is the run that measured it, ``simple`` its name), or
+    ``benchmark`` (measured by kanmlip-bench; it has no records). ``baseline`` is the MLP row that a KAN's is compared with;
+    ``control`` says that the row is ours and the paper has none like it.
     """
 
     number: int
     label: str
-    kind: Literal["average", "seed", "summary", "literature", "simple"]
+    kind: Literal["average", "seed", "summary", "literature", "simple", "benchmark"]
     match: Match | None
     selection: Selection | None
     records: tuple[Record, ...]
@@ -63,11 +65,17 @@ class Row:
     baseline: Row | None = None
     marks: list[str] = field(default_factory=list)
     simple: str | None = None
+    control: bool = False
 
     @property
     def averages(self) -> bool:
         """Whether the row stands for all seeds of its runs."""
         return self.kind in {"average", "summary"}
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether a benchmark has given it a value."""
+        return self.kind == "benchmark" and any(cell.values for cell in self.cells)
 
     @property
     def seed(self) -> int | None:
@@ -131,8 +139,8 @@ class Table:
     @property
     def filled(self) -> tuple[int, int]:
         """How many of the rows that ask for runs have one, and how many there are (summaries not counted)."""
-        wanted = [row for row in self.rows if row.kind in {"average", "seed"}]
-        return sum(bool(row.records) for row in wanted), len(wanted)
+        wanted = [row for row in self.rows if row.kind in {"average", "seed", "benchmark"}]
+        return sum(bool(row.records) or row.is_measured for row in wanted), len(wanted)
 
 
 def build_rows(study: Study, key: str, evidence: Evidence, budget: str) -> tuple[Row, ...]:
@@ -147,7 +155,7 @@ def build_rows(study: Study, key: str, evidence: Evidence, budget: str) -> tuple
     spec, columns = study.tables[key], study.columns(key)
     families = {
         section.match: _family_rows(
-            section, select(evidence, section.match, spec.dataset, budget, spec.where), columns, evidence.runs_known
+            section, select(evidence, section.match, spec.dataset, budget, spec.where, spec.stand_ins), columns, evidence.runs_known
         )
         for section in spec.sections()
         if isinstance(section, Family)
@@ -193,7 +201,7 @@ def _family_rows(family: Family, selection: Selection, columns: Sequence[Column]
         reason = reason_missing(selection, seed, runs_known)
         cells = tuple(_cell(column, records, family.printed if kind != "seed" else printed, reason) for column in columns)
         match = family.match.model_copy(update={"seed": seed})
-        return Row(0, family.label, kind, match, selection, records, cells)
+        return Row(0, family.label, kind, match, selection, records, cells, control=family.control)
 
     if not family.by_seed:
         return [make("average", None)]

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from kanmlip.evaluation.structure_errors import unpack
 from tests.integration.application import FAKE, epochs_done, interrupt, records, results, statuses, train
 
 LAUNCHERS = {"basic": (), "joblib": ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")}
@@ -104,6 +105,9 @@ def test_run_folder_holds_everything(tmp_path: Path) -> None:
     with np.load(folder / "predictions.npz") as predictions:
         error = np.abs(predictions["val/forces_pred"] - predictions["val/forces_true"]).mean()
     assert metrics["val/force_mae_eV_per_A"] == pytest.approx(error, rel=1e-6)
+    columns = {name: unpack(text) for name, text in record["structures"]["val"].items()}
+    assert columns["force_abs_eV_per_A"].sum() / columns["num_atoms"].sum() / 3 == pytest.approx(error, rel=1e-4)
+    assert unpack(record["history"]["updates"])[-1] == metrics["time/updates"]
 
     # A record that was lost is made again from the run folder, without another run.
     (results() / "records" / f"{run_id}.json").unlink()

@@ -54,29 +54,30 @@ def typical(tmp_path: Path) -> Path:
 
 def test_baselines_stand_under_the_models_with_what_the_paper_prints(typical: Path) -> None:
     made = table(typical)
-    assert [row.kind for row in made.rows] == ["average"] * 3 + ["simple"] * 3
+    assert [row.kind for row in made.rows] == ["average"] * 6 + ["simple"] * 3
     text = render_markdown(made)
     values = [line for line in text.splitlines() if line.startswith("| ")]
     mlp = next(line for line in values if line.startswith("| 1 |"))
     assert "| n=3 | 0.00978 ± 0.00009 | 0.00452 | 0.01100 ± 0.00010 | 0.00517 | 0.01222 ± 0.00011 | 0.00502 |" in mlp
     assert "| 20m 0s ± 0.0s | 2h 55m |" in mlp
-    degree7 = next(line for line in values if line.startswith("| 6 |"))
+    degree7 = next(line for line in values if line.startswith("| 9 |"))
     assert "no network: polynomial of degree 7 in (a, c, x) | – | 0.00780 | – | 0.00780 | – | 0.00780 | – |" in degree7
     assert degree7.endswith("| 0.2s | – | – |")
     assert "44 %" in text
     assert "⚠" not in text
     # A baseline is no KAN: it has neither a ratio nor a difference to the MLP row.
-    assert all(row.baseline is None for row in made.rows[3:])
-    assert "Row 4 −" not in text
-    assert made.filled == (3, 3)
+    assert all(row.baseline is None for row in made.rows[6:])
+    assert [row.control for row in made.rows] == [False] * 3 + [True] * 3 + [False] * 3
+    assert not any(f"Row {number} −" in text for number in range(4, 10))
+    assert made.filled == (3, 6)
 
 
 def test_all_three_forms_have_them(typical: Path) -> None:
     made = table(typical)
     rows = list(csv.DictReader(io.StringIO(render_csv(made))))
-    assert rows[5]["kind"] == "simple"
-    assert float(rows[5]["test_mae [e] ours_mean"]) == 0.0078
-    assert rows[5]["run_ids"].startswith("etgnn-")
+    assert rows[8]["kind"] == "simple"
+    assert float(rows[8]["test_mae [e] ours_mean"]) == 0.0078
+    assert rows[8]["run_ids"].startswith("etgnn-")
     assert "polynomial of degree 7" in render_latex(made)
     # The bytes do not depend on the order of files.
     assert render_csv(made) == render_csv(table(typical))
@@ -105,6 +106,19 @@ def test_a_row_mixes_neither_budgets_nor_subsets_nor_other_random_splits(typical
     assert "1 finished run(s) of other settings are not averaged in (they differ in dataset.n_train)" in render_markdown(made)
 
 
+def test_a_toy_set_under_the_real_name_counts_where_there_is_no_other(tmp_path: Path) -> None:
+    toy = [charges(p, b, s, 0.5) for p, b in (("none", None), ("output", "gaussian")) for s in (1, 2)]
+    for made in toy:
+        made["config"]["dataset"] = {"n_train": 4}
+        made["data"] |= {"stand_in": True, "label": "toy"}
+    text = render_markdown(table(write(tmp_path, *toy)))
+    assert "| 1 | ETGNN, MLP | n=2 |" in text
+    assert "stand-in data: toy" in text
+    assert table(tmp_path, "sio2_extrapolation").filled[0] == 0
+    toy[0]["data"]["stand_in"] = False
+    assert "| 1 | ETGNN, MLP | n=1 |" in render_markdown(table(write(tmp_path, toy[0])))
+
+
 def test_an_unfinished_run_is_that_of_its_split(typical: Path) -> None:
     folder = typical / "runs" / "etgnn-none-mlp-sio2_bec-s4444-0123456789"
     folder.mkdir(parents=True)
@@ -118,17 +132,17 @@ def test_an_unfinished_run_is_that_of_its_split(typical: Path) -> None:
 def test_baselines_that_differ_between_runs_are_a_warning(typical: Path) -> None:
     write(typical, charges("output", "bspline", 3333, 0.013, baselines={**BASELINES, "polynomial_7": 0.0079}))
     text = render_markdown(table(typical))
-    assert "row 6: its runs do not agree on train MAE (0.0078 to 0.0079)" in text
+    assert "row 9: its runs do not agree on train MAE (0.0078 to 0.0079)" in text
     assert "⚠" in text
-    assert "row 5: its runs" not in text
+    assert "row 8: its runs" not in text
 
 
 def test_runs_without_baselines_say_so(tmp_path: Path) -> None:
     rows = table(write(tmp_path, charges(baselines={}))).rows
-    assert [row.cell("test_mae").missing for row in rows[3:]] == ["not recorded"] * 3
+    assert [row.cell("test_mae").missing for row in rows[6:]] == ["not recorded"] * 3
     partly = table(write(tmp_path, charges(baselines={"species_mean": 0.3}), charges(seed=2222, baselines=BASELINES))).rows
     # Any run that has it will do.
-    assert [bool(row.cell("test_mae").values) for row in partly[3:]] == [True] * 3
+    assert [bool(row.cell("test_mae").values) for row in partly[6:]] == [True] * 3
 
 
 def test_a_row_has_one_source(tmp_path: Path) -> None:

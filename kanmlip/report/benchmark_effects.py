@@ -1,0 +1,56 @@
+"""Effects that benchmarks measured: the cost of a training step, and of a step of molecular dynamics."""
+
+from __future__ import annotations
+
+from kanmlip.report.claims import Part
+from kanmlip.report.effect import Effect, Sources
+from kanmlip.report.step_benchmark import StepCost, step_cost
+
+
+def step_effect(part: Part, sources: Sources) -> Effect:
+    """The cost of an update of the model, at the budget's sizes or those of budget gpu."""
+    cost = step_cost(sources.benchmarks, part.of, sources.budget)
+    if cost is None:
+        return Effect(obstacles=(f"no benchmark of a training step of {part.of.model} with this head (kanmlip-bench step)",))
+    return Effect(
+        value=cost.ratio,
+        interval=(cost.low, cost.high),
+        seeds=(cost.rounds,),
+        obstacles=tuple(noise(cost)),
+        remarks=(f"time of one update at equal widths by {cited(cost)}; interval over its {cost.rounds} rounds",),
+        sources=(cost.file,),
+    )
+
+
+def dynamics_effect(part: Part, sources: Sources) -> Effect:
+    """Molecular dynamics of the smallest system there is; memory where CUDA counted it."""
+    device = "cuda" if part.kind == "md_memory" else None
+    sizes = dict.fromkeys((sources.budget, "gpu"))  # as for training steps, the size of budget gpu where there is none of its own
+    cases = [case for size in sizes for case in sources.md if case.size == size and case.model == part.of.model]
+    cases = [case for case in cases if device in (None, case.device)]
+    for case in sorted(cases, key=lambda case: (case.size != sources.budget, case.atoms, case.device != "cuda", case.file)):
+        ours, mlp = case.find(part.of.placement, part.of.basis or "", "widths"), case.find("none")
+        if ours is None or mlp is None:
+            continue
+        files, what = (case.file,), f"{case.atoms} atoms, {case.device}, sizes of budget {case.size}, by `{case.file}`"
+        obstacles = () if case.quiet else ("the machine was not quiet",)
+        if part.kind == "md_step" and ours.timing is not None and ours.timing.ratio is not None:
+            low, high = ours.timing.low, ours.timing.high
+            span = None if low is None or high is None else (low, high)
+            remark = f"{what}; interval over its {case.rounds} rounds"
+            return Effect(ours.timing.ratio, span, (case.rounds,), obstacles=obstacles, remarks=(remark,), sources=files)
+        if part.kind == "md_memory" and ours.memory and mlp.memory and ours.memory.peak_allocated and mlp.memory.peak_allocated:
+            difference = ours.memory.peak_allocated - mlp.memory.peak_allocated
+            return Effect(difference, None, obstacles=("one measurement has no interval",), remarks=(what,), sources=files)
+    wanted = "on a GPU " if device else ""
+    return Effect(obstacles=(f"no benchmark of molecular dynamics {wanted}at the sizes of budget {sources.budget} (kanmlip-bench md)",))
+
+
+def noise(cost: StepCost) -> list[str]:
+    """Why a benchmark supports no verdict: one line if other programs were running."""
+    return [] if cost.quiet else [f"the machine was not quiet while `{cost.file}` was measured"]
+
+
+def cited(cost: StepCost) -> str:
+    """Where a cost is from."""
+    return f"`{cost.file}` (commit {cost.commit}, {cost.hardware})"
