@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -147,7 +147,6 @@ class Study(Schema):
     runs: object = None  # read by kanmlip.reproduction.spec
     column_sets: dict[str, tuple[Column, ...]]
     tables: dict[str, TableSpec]
-    runs: Any = None  # read by kanmlip.reproduction.spec
     figures: dict[str, Figure] = Field(default_factory=dict)
     claims: tuple[Claim, ...] = ()
     controls: tuple[Control, ...] = ()
