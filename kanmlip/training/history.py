@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from collections.abc import Mapping
 from pathlib import Path
+
+from kanmlip.experiment.atomic import write_text
 
 Row = dict[str, float | int]
 
@@ -37,6 +38,4 @@ class History:
         writer = csv.DictWriter(text, fieldnames=list(self.rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(self.rows)
-        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
-        temporary.write_text(text.getvalue())
-        temporary.replace(self.path)
+        write_text(self.path, text.getvalue())
