@@ -110,7 +110,8 @@ def fetch_dataset(options: argparse.Namespace) -> int:
 
 def check_files(options: argparse.Namespace) -> int:
     """What each file holds and what looks wrong; exit code 2 if anything does."""
-    from kanmlip.data.inspection import inspect, shared
+    from kanmlip.data.duplicates import shared
+    from kanmlip.data.inspection import inspect
     from kanmlip.data.labels import LabelKeys
     from kanmlip.errors import DataError
 
@@ -133,7 +134,7 @@ def check_files(options: argparse.Namespace) -> int:
             print(f"PROBLEM {problem}")
         if len(report.problems) > MOST_PROBLEMS:
             print(f"PROBLEM and {len(report.problems) - MOST_PROBLEMS} more")
-    common = shared(reports)
+    common = shared({path: report.structures for path, report in reports.items()})
     for problem in common:
         print(f"PROBLEM {problem}")
     count = sum(len(report.problems) for report in reports.values()) + len(common)

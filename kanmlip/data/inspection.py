@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 from ase import Atoms
 
+from kanmlip.data.duplicates import duplicates, structure_sha256
 from kanmlip.data.faults import fault, imbalance, remark_on_sum_rule
 from kanmlip.data.labels import LABELS, TENSOR_LABELS, Label, LabelKeys, available, extract
 from kanmlip.data.xyz_file import iterate_frames, parse_frame
@@ -161,34 +160,3 @@ def energy_outliers(structures: list[Atoms], labelled: list[dict[str, np.ndarray
         return []
     listed = ", ".join(map(str, found[:MOST_LISTED])) + (f" and {len(found) - MOST_LISTED} more" if len(found) > MOST_LISTED else "")
     return [f"energy: frames {listed} lie more than {OUTLIER_DEVIATIONS:g} robust standard deviations from the median; have a look"]
-
-
-def structure_sha256(atoms: Atoms) -> str:
-    """Checksum of species, positions and cell, to a millionth of an Å."""
-    digest = hashlib.sha256()
-    # Adding zero turns -0.0, which rounding makes of a small negative number and whose bytes are others, into 0.0.
-    for array in (atoms.numbers, np.round(atoms.positions, 6) + 0.0, np.round(np.asarray(atoms.cell), 6) + 0.0):
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()
-
-
-def duplicates(structures: Sequence[str]) -> list[str]:
-    """Pairs of frames with the same atoms at the same positions in the same cell, from their checksums."""
-    seen: dict[str, int] = {}
-    found = []
-    for index, structure in enumerate(structures):
-        first = seen.setdefault(structure, index)
-        if first != index:
-            found.append(f"frame {index} has the structure of frame {first}")
-    return found
-
-
-def shared(reports: Mapping[Path, Inspection]) -> list[str]:
-    """Pairs of files with structures in common, which must not be training and validation data of one run."""
-    found = []
-    for one, other in combinations(reports, 2):
-        common = set(reports[one].structures) & set(reports[other].structures)
-        if common:
-            first = next(i for i, structure in enumerate(reports[other].structures) if structure in common)
-            found.append(f"{one} and {other} have {len(common)} structures in common (the first: frame {first} of the second)")
-    return found
