@@ -11,7 +11,8 @@ from ase import Atoms
 
 from kanmlip.data.duplicates import duplicates, structure_sha256
 from kanmlip.data.faults import fault, imbalance, remark_on_sum_rule
-from kanmlip.data.labels import LABELS, TENSOR_LABELS, Label, LabelKeys, available, extract
+from kanmlip.data.labels import LABELS, TENSOR_LABELS, Array, Label, LabelKeys, available, extract
+from kanmlip.data.work import Balance, balance, judge
 from kanmlip.data.xyz_file import iterate_frames, parse_frame
 from kanmlip.errors import DataError
 
@@ -36,6 +37,9 @@ class Inspection:
         lines: Statistics, ready to print.
         problems: What should not be trained on as it is.
         structures: Checksum of each frame's structure, to find the same one in another file.
+        energies: Index of a frame → its energy, eV/atom.
+        forces: Norm of the force on each atom of the file, eV/Å.
+        work: Energy differences and works of frames that are alike; none where there are too few.
     """
 
     frames: int
@@ -46,6 +50,9 @@ class Inspection:
     lines: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     structures: list[str] = field(default_factory=list)
+    energies: dict[int, float] = field(default_factory=dict)
+    forces: Array = field(default_factory=lambda: np.zeros(0))
+    work: Balance | None = None
 
 
 def inspect(path: Path, keys: LabelKeys, max_force: float) -> Inspection:
@@ -77,6 +84,13 @@ def inspect(path: Path, keys: LabelKeys, max_force: float) -> Inspection:
             report.problems.append(f"frame {index}: {reason}")
     report.problems += duplicates(report.structures)
     _statistics(report, structures, labelled)
+    report.work = balance(structures, labelled)
+    if report.work is not None:
+        lines, problems = judge(report.work)
+        report.lines += lines
+        report.problems += problems
+    elif counts["energy"] and counts["forces"]:
+        report.lines.append("energies against forces: no frames that follow one another are alike enough to compare them")
     return report
 
 
@@ -93,7 +107,9 @@ def _extract_all(structures: list[Atoms], keys: LabelKeys) -> tuple[list[dict[st
 
 
 def _statistics(report: Inspection, structures: list[Atoms], labelled: list[dict[str, np.ndarray]]) -> None:
-    per_atom = np.array([labels["energy"] / len(atoms) for atoms, labels in zip(structures, labelled, strict=True) if "energy" in labels])
+    pairs = enumerate(zip(structures, labelled, strict=True))
+    report.energies = {i: float(labels["energy"]) / len(atoms) for i, (atoms, labels) in pairs if "energy" in labels}
+    per_atom = np.array(list(report.energies.values()))
     if len(per_atom):
         report.lines.append(f"energy: {per_atom.mean():.4f} eV/atom on average, standard deviation {1e3 * per_atom.std():.2f} meV/atom")
         if np.abs(per_atom).max() > PLAUSIBLE_ENERGY_PER_ATOM:
@@ -102,6 +118,7 @@ def _statistics(report: Inspection, structures: list[Atoms], labelled: list[dict
     forces = [labels["forces"].ravel() for labels in labelled if "forces" in labels]
     if forces:
         flat = np.concatenate(forces)
+        report.forces = np.linalg.norm(flat.reshape(-1, 3), axis=1)
         rms = float(np.sqrt(np.mean(flat**2)))
         report.lines.append(f"forces: root mean square {rms:.4f} eV/Å, largest component {np.abs(flat).max():.3f} eV/Å")
         low, high = PLAUSIBLE_FORCE_RMS

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 LARGEST_STEP = 0.6  # Å, root mean square over atoms, between frames that are alike
 LARGEST_STRAIN = 0.12
 FEWEST_PAIRS = 6
+OUTLIER = 15.0  # times the median deviation
 MOST_PAIRS = 2000
 # What a regression must explain to be believed, and by what factor it must miss 1 to be a wrong unit and not a curvature: frames of a
 # trajectory explain all, frames that were displaced at random by some 0.1 Å leave terms of third order and a factor near 0.6.
@@ -59,6 +60,10 @@ def balance(structures: Sequence[Atoms], labelled: Sequence[Mapping[str, Array]]
             rows.append(row)
     if len(rows) < FEWEST_PAIRS:
         return None
+    # A single wrong energy, which is named elsewhere, must not hide what the others say.
+    differences = np.array([row[0] for row in rows])
+    deviation = np.abs(differences - np.median(differences))
+    rows = [row for row, far in zip(rows, deviation > OUTLIER * np.median(deviation), strict=True) if not far]
     energy, work, stress, strain, volume = (np.array(column) for column in zip(*rows, strict=True))
     strained = np.isfinite(stress).all() and np.abs(strain).max() > 1e-4
     return Balance(energy, work, (stress, strain) if strained else None, float(volume.mean()))
