@@ -4,7 +4,8 @@
 
 A sweep has four short runs (float64, CPU). A kill is a signal at a random moment to the worker of the run that is being made, to the
 command that supervises it, or to both, as when a machine goes down; the same command is started again at once, without any other step.
-Exit code 0 if every record equals the undisturbed one in everything but times, and no run lost more than one checkpoint interval.
+Exit code 0 if every record equals the undisturbed one in everything but times and the commit, and no run lost more than one
+checkpoint interval.
 """
 
 from __future__ import annotations
@@ -36,7 +37,10 @@ TARGETS = ("worker", "command", "both")
 DURING_RUNS = 0.85
 DELAY_S = "0.02"  # of each evaluation of the fake model, so that runs take seconds
 CHECKPOINT_INTERVAL = 1
-PROGRESS = re.compile(r"^(\S+): (?:started|resumed|started again)$|^resuming after epoch (\d+)$", re.MULTILINE)
+# Times, and the state of the checkout, which somebody may edit meanwhile.
+UNCOMPARED = ("started", "finished", "time/train_s", "time/per_epoch_s", "commit", "dirty", "earlier_commits")
+# A run that is begun anew says nothing but the epoch that it ends first.
+PROGRESS = re.compile(r"^(\S+): (?:started|resumed|started again)$|^resuming after epoch (\d+)$|^epoch 1/", re.MULTILINE)
 
 
 class Process(Protocol):
@@ -145,11 +149,12 @@ def _finish_despite_kills(kills: int, chance: random.Random, results: Path, star
     while fruitless < 3:
         size = output.stat().st_size if output.exists() else 0
         command = start(results, output)
+        reached = dict(tally.reached)
         tally.starts += 1
         tally.started = time.monotonic()
         killed = tally.kills < kills and _kill_once(command, chance, results, span_s, tally)
         code = command.wait(timeout=600)
-        _check_progress(output.read_bytes()[size:].decode(errors="replace"), tally)
+        _check_progress(output.read_bytes()[size:].decode(errors="replace"), reached, tally)
         if code == 0:
             return
         # After a kill another start is all that is needed; without one there is no excuse.
@@ -186,22 +191,17 @@ def _kill_once(command: Process, chance: random.Random, results: Path, span_s: f
     return True
 
 
-def _check_progress(output: str, tally: Tally) -> None:
-    """Compare the epoch that each run went on from with what was done of it when the kill came."""
+def _check_progress(output: str, reached: dict[str, int], tally: Tally) -> None:
+    """Compare the epoch that each run of a start went on from with what was done of it at the kills before."""
     run = None
     for match in PROGRESS.finditer(output):
         if match[1]:
-            _check_lost(run, 0, tally)
             run = match[1]
-        else:
-            _check_lost(run, int(match[2]), tally)
+        elif run is not None:
+            # One that was killed before it said this says it at its next start.
+            if (lost := reached.get(run, 0) - int(match[2] or 0)) > CHECKPOINT_INTERVAL:
+                tally.problem(f"{run} lost {lost} epochs")
             run = None
-
-
-def _check_lost(run: str | None, resumed: int, tally: Tally) -> None:
-    # A run that was killed before it said where it goes on from is seen at its next start; the last of an output is such a one.
-    if run is not None and (lost := tally.reached.get(run, 0) - resumed) > CHECKPOINT_INTERVAL:
-        tally.problem(f"{run} lost {lost} epochs")
 
 
 def working_on(results: Path, command: int) -> tuple[str | None, int | None]:
@@ -240,10 +240,10 @@ def compare(expected: dict[str, Any], found: dict[str, Any], tally: Tally) -> No
 
 
 def timeless(content: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """The leaves of a record without times."""
+    """The leaves of a record without times and without the state of the checkout."""
     if isinstance(content, dict):
         for name, value in content.items():
-            if name not in ("started", "finished", "time/train_s", "time/per_epoch_s"):
+            if name not in UNCOMPARED:
                 yield from timeless(value, f"{key}/{name}")
         yield key, len(content)
     elif isinstance(content, list):

@@ -238,13 +238,22 @@ def test_a_corrupt_last_checkpoint_falls_back_to_the_one_before(damage: Callable
     scene.assert_as_undisturbed()
 
 
-@pytest.mark.parametrize("names", [("last.ckpt", "last.ckpt.prev"), ("best.ckpt", "best.ckpt.prev"), ("last.ckpt", "best.ckpt")])
-def test_what_cannot_be_gone_on_with_is_begun_anew(names: tuple[str, str], scene: Scene) -> None:
+@pytest.mark.parametrize(
+    ("names", "epoch"),
+    [
+        (("best.ckpt",), 2),
+        (("last.ckpt", "best.ckpt"), 2),
+        (("last.ckpt", "last.ckpt.prev"), 0),
+        (("best.ckpt", "best.ckpt.prev"), 0),
+    ],
+)
+def test_corrupt_checkpoints_fall_back_as_far_as_must_be(names: tuple[str, ...], epoch: int, scene: Scene) -> None:
     assert scene.start(in_epoch(4, lambda session: os.abort())) == 1
     for name in names:
         cut(scene.last.with_name(name))
     assert scene.start() == 0, scene.said
-    assert "resuming" not in scene.said
+    assert ("resuming" in scene.said) == bool(epoch)
+    assert f"resuming after epoch {epoch}" in scene.said or not epoch
     scene.assert_as_undisturbed()
 
 

@@ -42,6 +42,6 @@ def test_the_comparison_sees_a_last_bit_and_a_lost_epoch() -> None:
     script.compare({"a": record}, {"a": other}, tally)
     script.compare({"a": record}, {}, tally)
     assert len(tally.problems) == 2
-    tally.reached = {"a": 5, "b": 5}
-    script._check_progress("a: resumed\nresuming after epoch 4\nb: resumed\nresuming after epoch 3\n", tally)
-    assert tally.problems[2:] == ["b lost 2 epochs"]
+    said = "a: resumed\nresuming after epoch 4\nb: resumed\nresuming after epoch 3\nc: resumed\nepoch 1/12  loss 1\nd: resumed\n"
+    script._check_progress(said, dict.fromkeys("abcd", 5), tally)
+    assert tally.problems[2:] == ["b lost 2 epochs", "c lost 5 epochs"]
