@@ -32,6 +32,8 @@ WELL_EXPLAINED, TIGHT_TOLERANCE = 0.97, 1.3
 SIGNIFICANT = 3.0  # standard errors
 # How much better another order of the components must explain the energies.
 CLEARLY_BETTER = 3.0
+FEWEST_FOR_ORDER = 20  # one of six orders fits a dozen pairs by chance
+ORDER_EXPLAINED = 0.9
 USUAL = (0, 1, 2)
 
 
@@ -107,7 +109,8 @@ def judge(found: Balance) -> tuple[list[str], list[str]]:
         line += f" and {factors[1]:.3g} times that of the stress"
     lines, problems = [f"{line} (1 is right; r² {explained:.3f})"], []
     best = max(orders, key=lambda order: orders[order][1], default=USUAL)
-    if best != USUAL and orders[best][1] > EXPLAINED and 1 - explained > CLEARLY_BETTER * (1 - orders[best][1]):
+    better = pairs >= FEWEST_FOR_ORDER and orders and orders[best][1] > ORDER_EXPLAINED
+    if best != USUAL and better and 1 - explained > CLEARLY_BETTER * (1 - orders[best][1]):
         given = " ".join(np.array(["yz", "xz", "xy"])[list(best)])
         problems.append(
             f"stress: the energies fit if its last three components are in the order {given} and not yz xz xy (r² {orders[best][1]:.3f} "
