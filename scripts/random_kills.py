@@ -154,7 +154,8 @@ def _finish_despite_kills(kills: int, chance: random.Random, results: Path, star
         tally.started = time.monotonic()
         killed = tally.kills < kills and _kill_once(command, chance, results, span_s, tally)
         code = command.wait(timeout=600)
-        _check_progress(output.read_bytes()[size:].decode(errors="replace"), reached, tally)
+        text = output.read_text(errors="replace")
+        _check_progress(output.read_bytes()[size:].decode(errors="replace"), reached, tally, text)
         if code == 0:
             return
         # After a kill another start is all that is needed; without one there is no excuse.
@@ -191,7 +192,7 @@ def _kill_once(command: Process, chance: random.Random, results: Path, span_s: f
     return True
 
 
-def _check_progress(output: str, reached: dict[str, int], tally: Tally) -> None:
+def _check_progress(output: str, reached: dict[str, int], tally: Tally, said: str = "") -> None:
     """Compare the epoch that each run of a start went on from with what was done of it at the kills before."""
     run = None
     for match in PROGRESS.finditer(output):
@@ -200,7 +201,7 @@ def _check_progress(output: str, reached: dict[str, int], tally: Tally) -> None:
         elif run is not None:
             # One that was killed before it said this says it at its next start.
             if (lost := reached.get(run, 0) - int(match[2] or 0)) > CHECKPOINT_INTERVAL:
-                tally.problem(f"{run} lost {lost} epochs")
+                tally.problem(f"{run} lost {lost} epochs; this and the start before said: {said[-6000:]}")
             run = None
 
 

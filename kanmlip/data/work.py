@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 LARGEST_STEP = 0.6  # Å, root mean square over atoms, between frames that are alike
 LARGEST_STRAIN = 0.12
-FEWEST_PAIRS = 6
+FEWEST_PAIRS = 12
 OUTLIER = 15.0  # times the median deviation
 MOST_PAIRS = 2000
 # What a regression must explain to be believed, and by what factor it must miss 1 to be a wrong unit and not a curvature: frames of a
