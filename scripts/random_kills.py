@@ -16,6 +16,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -276,8 +277,13 @@ def main() -> int:
 
     start = preloaded_start() if options.preloaded else start_command
     say(f"# --kills {options.kills} --seed {options.seed} --span {options.span:g}{' --preloaded' if options.preloaded else ''}")
-    with tempfile.TemporaryDirectory(prefix="kanmlip-kills-") as name:
-        tally = disturb(options.kills, options.seed, Path(name), start, options.span, say)
+    # Not a TemporaryDirectory: a fork that an interrupt throws out of its work must not clear it away.
+    folder = Path(tempfile.mkdtemp(prefix="kanmlip-kills-"))
+    tally = disturb(options.kills, options.seed, folder, start, options.span, say)
+    if tally.problems:
+        print(f"everything is kept in {folder}", flush=True)
+    else:
+        shutil.rmtree(folder)
     say(f"# {tally.kills} kills, {tally.starts} starts, {tally.sweeps} sweeps of four runs, {len(tally.problems)} problem(s)")
     return 1 if tally.problems else 0
 

@@ -27,6 +27,9 @@ PRELOADED = (
 )  # fmt: skip
 
 
+HELD = (signal.SIGINT, signal.SIGTERM)
+
+
 class Forked:
     """A forked process with as much of ``subprocess.Popen`` as the supervisor uses.
 
@@ -39,9 +42,12 @@ class Forked:
 
     def __init__(self, body: Callable[[], int], output: int, keep: Sequence[int] = (), before: Callable[[], None] | None = None) -> None:
         self.returncode: int | None = None
+        # No signal may reach the child while it still has its parent's handlers and stack.
+        held = signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
         self.pid = os.fork()
         if self.pid == 0:
             _be_child(body, output, keep, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
 
     def poll(self) -> int | None:
         """The exit code, minus the signal's number, or none."""
@@ -180,6 +186,7 @@ def _be_child(body: Callable[[], int], output: int, keep: Sequence[int], before:
         os.setsid()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(output, 1)
         os.dup2(output, 2)
@@ -196,6 +203,7 @@ def _be_child(body: Callable[[], int], output: int, keep: Sequence[int], before:
     except BaseException:
         traceback.print_exc()
     finally:
+        signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
