@@ -1,6 +1,6 @@
 """Bad input: one message of ours with the way out, exit code 2, no run, and no file changed; never a traceback of a library.
 
-``KANMLIP_BAD_INPUTS`` is the number of generated inputs of each kind (30 unless set).
+``KANMLIP_BAD_INPUTS`` is the number of generated inputs of each kind (15 unless set).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from kanmlip.experiment.folders import conf_dir
 from kanmlip.experiment.plan import make_plan
 from tests.faults.broken_files import BROKEN, FRAMES, broken, frame, write
 
-EXAMPLES = int(os.environ.get("KANMLIP_BAD_INPUTS", "30"))
+EXAMPLES = int(os.environ.get("KANMLIP_BAD_INPUTS", "15"))
 # The same inputs every time; a set that grows is asked for by the variable.
 generated = settings(
     max_examples=EXAMPLES,
