@@ -42,6 +42,7 @@ def parser() -> argparse.ArgumentParser:
     check.add_argument("--born-key", default="born_effective_charges")
     check.add_argument("--dielectric-key", default="dielectric_tensor")
     check.add_argument("--max-force", type=float, default=150.0, help="eV/Å (default %(default)s)")
+    check.add_argument("--picture", type=Path, metavar="FOLDER", help="draw energies, forces and the work of forces and stress there")
     check.set_defaults(run=check_files)
     return top
 
@@ -110,7 +111,8 @@ def fetch_dataset(options: argparse.Namespace) -> int:
 
 def check_files(options: argparse.Namespace) -> int:
     """What each file holds and what looks wrong; exit code 2 if anything does."""
-    from kanmlip.data.inspection import inspect, shared
+    from kanmlip.data.duplicates import shared
+    from kanmlip.data.inspection import inspect
     from kanmlip.data.labels import LabelKeys
     from kanmlip.errors import DataError
 
@@ -133,10 +135,14 @@ def check_files(options: argparse.Namespace) -> int:
             print(f"PROBLEM {problem}")
         if len(report.problems) > MOST_PROBLEMS:
             print(f"PROBLEM and {len(report.problems) - MOST_PROBLEMS} more")
-    common = shared(reports)
+    common = shared({path: report.structures for path, report in reports.items()})
     for problem in common:
         print(f"PROBLEM {problem}")
     count = sum(len(report.problems) for report in reports.values()) + len(common)
+    if options.picture is not None:
+        from kanmlip.pictures.data_check import draw_check
+
+        print("\n".join(map(str, draw_check(reports, options.picture))))
     print(f"{count} problem(s) found")
     return 2 if count else 0
 

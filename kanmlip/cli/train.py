@@ -13,7 +13,7 @@ import hydra
 from hydra._internal.utils import get_args_parser
 
 from kanmlip.errors import ConfigError, KanmlipError
-from kanmlip.experiment.folders import conf_dir, results_root, run_folder, sweep_path
+from kanmlip.experiment.folders import conf_dir, require_writable, results_root, run_folder, sweep_path
 from kanmlip.experiment.job import run_job
 
 if TYPE_CHECKING:
@@ -29,6 +29,9 @@ def main() -> None:
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
+    except OSError as error:
+        sys.stderr.write(f"kanmlip-train: {error}; what was done is kept, and the same command goes on from there\n")
+        sys.exit(1)
 
 
 def command() -> int:
@@ -54,6 +57,7 @@ def command() -> int:
     from kanmlip.experiment.stop import GO_ON, stop_requested, stoppable
     from kanmlip.experiment.summary import exit_code, format_summary, outcomes, write_summary
 
+    require_writable(results_root())
     timestamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S") + f"-{os.getpid()}"
     # Only a sweep's launcher has processes of its own, which a file must reach.
     stop_file = sweep_path(timestamp).with_suffix(".stop") if plan.multirun else None

@@ -82,6 +82,7 @@ def download(address: str, path: Path, sha256: str) -> Path:
     Raises:
         DataError: Naming the address and what went wrong.
     """
+    made = not path.parent.exists()
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     digest = hashlib.sha256()
@@ -99,4 +100,6 @@ def download(address: str, path: Path, sha256: str) -> Path:
         raise DataError(f"{address} cannot be fetched: {error}; put the file at {path} by hand") from error
     finally:
         temporary.unlink(missing_ok=True)
+        if made and not path.exists():
+            path.parent.rmdir()
     return path

@@ -1,4 +1,4 @@
-"""Checksums of data files, remembered by size and time of modification so that a sweep hashes each file once."""
+"""Checksums of data files, remembered by size and times of modification so that a sweep hashes each file once."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ SETTLED_AFTER_S = 10.0
 
 
 def file_sha256(path: Path) -> str:
-    """Checksum of a file's bytes, from the cache where the file has kept its size and time of modification."""
+    """Checksum of a file's bytes, from the cache where the file has kept its size and its times."""
     status = path.stat()
-    identity = f"{path.resolve()}|{status.st_size}|{status.st_mtime_ns}"
-    note = cache_root() / "checksums" / hashlib.sha256(identity.encode()).hexdigest()
+    # The time of the last change of the file's entry cannot be set, as that of its content is by copying programs and archives.
+    identity = f"{path.resolve()}|{status.st_ino}|{status.st_size}|{status.st_mtime_ns}|{status.st_ctime_ns}"
+    note = _note("checksums", identity)
     try:
         known = note.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError):
@@ -29,6 +30,25 @@ def file_sha256(path: Path) -> str:
     if time.time() - status.st_mtime > SETTLED_AFTER_S:
         _remember(note, found)
     return found
+
+
+def verified_before(kind: str, identity: str) -> bool:
+    """Whether :func:`remember_verified` was told of this.
+
+    Args:
+        kind: What was verified; a folder of the cache.
+        identity: Checksums and settings that the outcome depends on.
+    """
+    return _note(kind, identity).is_file()
+
+
+def remember_verified(kind: str, identity: str) -> None:
+    """Keep in mind that something costly was found to be in order, for the other jobs of a sweep."""
+    _remember(_note(kind, identity), "ok")
+
+
+def _note(kind: str, identity: str) -> Path:
+    return cache_root() / kind / hashlib.sha256(identity.encode()).hexdigest()
 
 
 def _remember(note: Path, checksum: str) -> None:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 from ase import Atoms
+from pydantic import Field
 
 from kanmlip.data.base import DatasetConfig, Splits
-from kanmlip.data.checksum import file_sha256
+from kanmlip.data.checksum import file_sha256, remember_verified, verified_before
+from kanmlip.data.duplicates import structure_sha256
 from kanmlip.data.labels import LABELS, LabelKeys, available, extract, require_key, tensors_in
 from kanmlip.data.selection import load_selected
 from kanmlip.data.xyz_file import iterate_frames, parse_frame, read_frames
@@ -20,6 +23,7 @@ from kanmlip.errors import DataError, describe_choice
 
 DEFAULT_KEYS = LabelKeys()
 ALL_LABELS = frozenset(LABELS)
+CHECKS_VERSION = 1  # raise it when a check of frames becomes stricter
 
 
 class ExtXYZ(DatasetConfig):
@@ -39,10 +43,11 @@ class ExtXYZ(DatasetConfig):
         born_key: Name of Born effective charges, e, nine numbers an atom: Z[direction of the field][direction of the force].
         dielectric_key: Name of a dielectric tensor.
         split_seed: Seed of the shares.
+        allow_shared: Go on although training, validation or test set have structures in common.
     """
 
     path_fields: ClassVar[frozenset[str]] = frozenset({"train", "val", "test"})
-    newer_fields: ClassVar[frozenset[str]] = frozenset({"born_key", "dielectric_key"})
+    newer_fields: ClassVar[frozenset[str]] = frozenset({"born_key", "dielectric_key", "allow_shared"})
 
     train: str
     val: float | str = 0.1
@@ -53,7 +58,8 @@ class ExtXYZ(DatasetConfig):
     virial_key: str | None = None
     born_key: str | None = DEFAULT_KEYS.born
     dielectric_key: str | None = DEFAULT_KEYS.dielectric
-    split_seed: int = 0
+    split_seed: int = Field(0, ge=0)
+    allow_shared: bool = False
 
     @property
     def keys(self) -> LabelKeys:
@@ -76,7 +82,15 @@ class ExtXYZ(DatasetConfig):
         return _labels_of_first_frame(path, path.stat().st_mtime_ns, self.keys)
 
     def check(self, root: Path) -> None:
-        """See :meth:`DatasetConfig.check`."""
+        """See :meth:`DatasetConfig.check`; every frame that is asked for is read and checked, unless it was before."""
+        self._check_settings()
+        content = self.model_dump_json(exclude=set(self.path_fields))
+        identity = f"{CHECKS_VERSION}|{self.fingerprint(root)}|{content}"
+        if not verified_before("checked", identity):
+            self._read(root)
+            remember_verified("checked", identity)
+
+    def _check_settings(self) -> None:
         for key in ("train", "val", "test"):
             value = getattr(self, key)
             if isinstance(value, str):
@@ -106,7 +120,10 @@ class ExtXYZ(DatasetConfig):
 
     def load(self, root: Path) -> Splits:
         """See :meth:`DatasetConfig.load`."""
-        self.check(root)
+        self._check_settings()
+        return self._read(root)
+
+    def _read(self, root: Path) -> Splits:
         sources = {"train": Path(self.train)}
         sources |= {key: Path(value) for key in ("val", "test") if isinstance(value := getattr(self, key), str)}
         frames = {split: read_frames(path) for split, path in sources.items()}
@@ -136,6 +153,9 @@ class ExtXYZ(DatasetConfig):
                 sources[split], frames[split], drawn, self.keys, labels, self.max_force, self.on_bad_frame
             )
             counts.append(f"{len(indices[split])} {split}")
+        _require_known_species(chosen)
+        if not self.allow_shared:
+            _refuse_shared(chosen, indices)
         subset = f"{', '.join(counts)} frames"
         label = f"{sources['train'].name}; {subset}"
         return Splits(**chosen, label=label, stand_in=False, sha256=self.fingerprint(root), subset=subset, indices=indices)
@@ -146,6 +166,33 @@ def _labels_of_first_frame(path: Path, modified_ns: int, keys: LabelKeys) -> fro
     first = parse_frame(next(iterate_frames(path), "") or _no_frames(path), path, 0)
     # A file without any is for check() to refuse, which can say what is there; until then it is not known to lack something.
     return frozenset(extract(first, keys)) or ALL_LABELS
+
+
+def _require_known_species(chosen: Mapping[str, Sequence[Atoms]]) -> None:
+    known = {symbol for atoms in chosen["train"] for symbol in atoms.symbols}
+    for split in ("val", "test"):
+        unknown = sorted({symbol for atoms in chosen[split] for symbol in atoms.symbols} - known)
+        if unknown:
+            raise DataError(
+                f"the {split} structures contain {', '.join(unknown)}, which no training structure has ({', '.join(sorted(known))}); add "
+                f"some to dataset.train, or leave them out of dataset.{split}"
+            )
+
+
+def _refuse_shared(chosen: Mapping[str, Sequence[Atoms]], indices: Mapping[str, Sequence[int]]) -> None:
+    seen: dict[str, tuple[str, int]] = {}
+    for split in ("train", "val", "test"):
+        own: dict[str, tuple[str, int]] = {}
+        for atoms, index in zip(chosen[split], indices[split], strict=True):
+            checksum = structure_sha256(atoms)
+            if checksum in seen:
+                first, place = seen[checksum]
+                raise DataError(
+                    f"frame {index} of dataset.{split} has the structure of frame {place} of dataset.{first}, which makes errors look "
+                    f"small (kanmlip-data check names all such frames); remove one, or go on with dataset.allow_shared=true"
+                )
+            own[checksum] = (split, index)
+        seen |= own
 
 
 def _no_frames(path: Path) -> str:

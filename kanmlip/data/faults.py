@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kanmlip.data.labels import LABELS, Array, has_volume
+from kanmlip.data.labels import LABELS, Array
+from kanmlip.data.plausibility import fault_of_structure
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -26,15 +27,7 @@ def fault(atoms: Atoms, labels: Mapping[str, Array], expected: Sequence[str], ma
         expected: Labels that it must have.
         max_force: Limit on force components, eV/Å.
     """
-    return _fault_of_structure(atoms) or _fault_of_labels(labels, expected, max_force)
-
-
-def _fault_of_structure(atoms: Atoms) -> str | None:
-    if not np.isfinite(atoms.positions).all() or not np.isfinite(np.asarray(atoms.cell)).all():
-        return "its positions or cell are not finite"
-    if not has_volume(atoms):
-        return f"it is periodic (pbc={''.join('T' if periodic else 'F' for periodic in atoms.pbc)}) but its cell has no volume"
-    return None
+    return fault_of_structure(atoms) or _fault_of_labels(labels, expected, max_force)
 
 
 def _fault_of_labels(labels: Mapping[str, Array], expected: Sequence[str], max_force: float) -> str | None:

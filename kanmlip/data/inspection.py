@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 from ase import Atoms
 
+from kanmlip.data.duplicates import duplicates, structure_sha256
 from kanmlip.data.faults import fault, imbalance, remark_on_sum_rule
-from kanmlip.data.labels import LABELS, TENSOR_LABELS, Label, LabelKeys, available, extract
+from kanmlip.data.labels import LABELS, TENSOR_LABELS, Array, Label, LabelKeys, available, extract
+from kanmlip.data.work import Balance, balance, judge
 from kanmlip.data.xyz_file import iterate_frames, parse_frame
 from kanmlip.errors import DataError
 
@@ -37,6 +37,9 @@ class Inspection:
         lines: Statistics, ready to print.
         problems: What should not be trained on as it is.
         structures: Checksum of each frame's structure, to find the same one in another file.
+        energies: Index of a frame → its energy, eV/atom.
+        forces: Norm of the force on each atom of the file, eV/Å.
+        work: Energy differences and works of frames that are alike; none where there are too few.
     """
 
     frames: int
@@ -47,6 +50,9 @@ class Inspection:
     lines: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     structures: list[str] = field(default_factory=list)
+    energies: dict[int, float] = field(default_factory=dict)
+    forces: Array = field(default_factory=lambda: np.zeros(0))
+    work: Balance | None = None
 
 
 def inspect(path: Path, keys: LabelKeys, max_force: float) -> Inspection:
@@ -78,6 +84,13 @@ def inspect(path: Path, keys: LabelKeys, max_force: float) -> Inspection:
             report.problems.append(f"frame {index}: {reason}")
     report.problems += duplicates(report.structures)
     _statistics(report, structures, labelled)
+    report.work = balance(structures, labelled)
+    if report.work is not None:
+        lines, problems = judge(report.work)
+        report.lines += lines
+        report.problems += problems
+    elif counts["energy"] and counts["forces"]:
+        report.lines.append("energies against forces: no frames that follow one another are alike enough to compare them")
     return report
 
 
@@ -94,7 +107,9 @@ def _extract_all(structures: list[Atoms], keys: LabelKeys) -> tuple[list[dict[st
 
 
 def _statistics(report: Inspection, structures: list[Atoms], labelled: list[dict[str, np.ndarray]]) -> None:
-    per_atom = np.array([labels["energy"] / len(atoms) for atoms, labels in zip(structures, labelled, strict=True) if "energy" in labels])
+    pairs = enumerate(zip(structures, labelled, strict=True))
+    report.energies = {i: float(labels["energy"]) / len(atoms) for i, (atoms, labels) in pairs if "energy" in labels}
+    per_atom = np.array(list(report.energies.values()))
     if len(per_atom):
         report.lines.append(f"energy: {per_atom.mean():.4f} eV/atom on average, standard deviation {1e3 * per_atom.std():.2f} meV/atom")
         if np.abs(per_atom).max() > PLAUSIBLE_ENERGY_PER_ATOM:
@@ -103,6 +118,7 @@ def _statistics(report: Inspection, structures: list[Atoms], labelled: list[dict
     forces = [labels["forces"].ravel() for labels in labelled if "forces" in labels]
     if forces:
         flat = np.concatenate(forces)
+        report.forces = np.linalg.norm(flat.reshape(-1, 3), axis=1)
         rms = float(np.sqrt(np.mean(flat**2)))
         report.lines.append(f"forces: root mean square {rms:.4f} eV/Å, largest component {np.abs(flat).max():.3f} eV/Å")
         low, high = PLAUSIBLE_FORCE_RMS
@@ -161,34 +177,3 @@ def energy_outliers(structures: list[Atoms], labelled: list[dict[str, np.ndarray
         return []
     listed = ", ".join(map(str, found[:MOST_LISTED])) + (f" and {len(found) - MOST_LISTED} more" if len(found) > MOST_LISTED else "")
     return [f"energy: frames {listed} lie more than {OUTLIER_DEVIATIONS:g} robust standard deviations from the median; have a look"]
-
-
-def structure_sha256(atoms: Atoms) -> str:
-    """Checksum of species, positions and cell, to a millionth of an Å."""
-    digest = hashlib.sha256()
-    # Adding zero turns -0.0, which rounding makes of a small negative number and whose bytes are others, into 0.0.
-    for array in (atoms.numbers, np.round(atoms.positions, 6) + 0.0, np.round(np.asarray(atoms.cell), 6) + 0.0):
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()
-
-
-def duplicates(structures: Sequence[str]) -> list[str]:
-    """Pairs of frames with the same atoms at the same positions in the same cell, from their checksums."""
-    seen: dict[str, int] = {}
-    found = []
-    for index, structure in enumerate(structures):
-        first = seen.setdefault(structure, index)
-        if first != index:
-            found.append(f"frame {index} has the structure of frame {first}")
-    return found
-
-
-def shared(reports: Mapping[Path, Inspection]) -> list[str]:
-    """Pairs of files with structures in common, which must not be training and validation data of one run."""
-    found = []
-    for one, other in combinations(reports, 2):
-        common = set(reports[one].structures) & set(reports[other].structures)
-        if common:
-            first = next(i for i, structure in enumerate(reports[other].structures) if structure in common)
-            found.append(f"{one} and {other} have {len(common)} structures in common (the first: frame {first} of the second)")
-    return found

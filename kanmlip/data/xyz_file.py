@@ -6,6 +6,8 @@ import bz2
 import gzip
 import io
 import lzma
+import warnings
+import zlib
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -15,6 +17,8 @@ from ase import Atoms
 
 from kanmlip.errors import DataError
 
+# A number beyond is a misread line, and not one to reserve memory for.
+MOST_ATOMS = 10_000_000
 OPENERS: dict[str, Callable[..., IO[str]]] = {
     ".xz": cast("Callable[..., IO[str]]", lzma.open),
     ".gz": cast("Callable[..., IO[str]]", gzip.open),
@@ -43,13 +47,15 @@ def iterate_frames(path: Path) -> Iterator[str]:
                     ) from None
                 if atoms < 1:
                     raise DataError(f"{path}: frame {index} has {atoms} atoms; remove it")
+                if atoms > MOST_ATOMS:
+                    raise DataError(f"{path}: frame {index} claims {atoms} atoms, more than {MOST_ATOMS}; correct its first line")
                 body = list(islice(file, atoms + 1))
                 if len(body) < atoms + 1:
                     raise DataError(f"{path}: frame {index} ends after {max(len(body) - 1, 0)} of {atoms} atoms; the file is cut off")
                 yield header + "".join(body)
                 index += 1
-    except (OSError, EOFError, UnicodeDecodeError, lzma.LZMAError) as error:
-        raise DataError(f"{path} cannot be read: {error}") from error
+    except (OSError, EOFError, UnicodeDecodeError, lzma.LZMAError, zlib.error) as error:
+        raise DataError(f"{path} cannot be read as text: {error}; give an extended-XYZ file, plain or as .xz, .gz or .bz2") from error
 
 
 def read_frames(path: Path) -> list[str]:
@@ -73,6 +79,10 @@ def parse_frame(text: str, path: Path, index: int) -> Atoms:
     import ase.io
 
     try:
-        return cast("Atoms", ase.io.read(io.StringIO(text), index=0, format="extxyz"))
+        # ASE and numpy warn of what the checks that follow name with the frame's index.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return cast("Atoms", ase.io.read(io.StringIO(text), index=0, format="extxyz"))
     except Exception as error:  # ASE raises many kinds on malformed lines
-        raise DataError(f"{path}: frame {index} cannot be parsed: {error}") from error
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise DataError(f"{path}: frame {index} cannot be parsed ({reason}); correct it, or remove it") from error

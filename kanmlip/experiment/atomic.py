@@ -14,8 +14,14 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-def write_bytes(path: Path, write: Callable[[BinaryIO], None]) -> None:
-    """Create or replace ``path`` with what ``write`` puts into the open file; a crash leaves the old content."""
+def write_bytes(path: Path, write: Callable[[BinaryIO], None], keep_as: Path | None = None) -> None:
+    """Create or replace ``path`` with what ``write`` puts into the open file; a crash leaves the old content.
+
+    Args:
+        path: The file.
+        write: Called with a file beside it.
+        keep_as: Name in the same folder that the old content is kept under, once the new content is safe.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     temporary = Path(name)
@@ -26,10 +32,24 @@ def write_bytes(path: Path, write: Callable[[BinaryIO], None]) -> None:
             os.fsync(file.fileno())
         # mkstemp makes the file private; results are for everyone whom the folder lets in.
         temporary.chmod(0o666 & ~_umask())
+        if keep_as is not None:
+            _keep(path, keep_as)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def remove_leftovers(folder: Path, name: str = "*") -> None:
+    """Remove the unfinished files that processes left behind which were killed while they wrote; nobody may be writing there now.
+
+    Args:
+        folder: Where.
+        name: Of the file that was written; a glob.
+    """
+    for path in folder.glob(f".{name}.*") if folder.is_dir() else ():
+        if path.is_file() and not path.is_symlink():
+            path.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -55,6 +75,19 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
+
+
+def _keep(path: Path, name: Path) -> None:
+    """Give a file a second name; there is no moment without the first one, where the filesystem has hard links."""
+    link = path.with_name(f".{name.name}.{os.getpid()}")
+    try:
+        link.unlink(missing_ok=True)
+        link.hardlink_to(path)
+        link.replace(name)
+    except FileNotFoundError:
+        return  # nothing to keep
+    except OSError:
+        path.replace(name)
 
 
 def _discard(_: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import traceback
 from dataclasses import dataclass
@@ -9,6 +10,16 @@ from pathlib import Path
 
 from kanmlip.errors import DivergenceError, KanmlipError
 from kanmlip.experiment.status import State, last_lines
+
+# What the machine does to a run, not what the run does: full or lost disks, rights, limits. Going on later is right.
+ENVIRONMENT_ERRORS = frozenset(
+    getattr(errno, name)
+    for name in (
+        "ENOSPC", "EDQUOT", "EFBIG", "EIO", "EROFS", "EACCES", "EPERM", "EMFILE", "ENFILE", "ENOMEM", "ENODEV", "ENXIO", "ESTALE",
+        "ETIMEDOUT", "ENOLCK", "EAGAIN", "EPIPE", "ENOTCONN", "ECONNRESET", "ECONNREFUSED", "EHOSTUNREACH", "ENETUNREACH",
+    )
+    if hasattr(errno, name)
+)  # fmt: skip
 
 # How torch's CPU allocator and CUDA libraries word it where they raise no class of their own.
 OUT_OF_MEMORY_WORDS = ("can't allocate memory", "out of memory", "cannot allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
@@ -39,7 +50,24 @@ def of_exception(error: BaseException) -> Death:
         return Death("failed", text, last_lines(text), resumable=False, exit_code=error.exit_code)
     if is_out_of_memory(error):
         return Death("oom", reason, lines, resumable=True)
+    if (system := fault_of_system(error)) is not None:
+        where = f": {system.filename}" if system.filename else ""
+        fault = f"{system.strerror or system}{where}; a fault of the machine, not of the run: the same command resumes it"
+        return Death("failed", fault, lines, resumable=True)
     return Death("failed", reason, lines, resumable=False)
+
+
+def fault_of_system(error: BaseException) -> OSError | None:
+    """The error of the operating system that an exception is, or was raised while handling; none where it is not the machine's fault.
+
+    torch.save says "unexpected pos" where a disk is full; what the system said stands behind it.
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError) and seen.errno in ENVIRONMENT_ERRORS:
+            return seen
+        seen = seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)
+    return None
 
 
 def of_exit(code: int, output: str, oom_kills: int) -> Death:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 from kanmlip.errors import ConfigError
@@ -24,6 +25,25 @@ def conf_dir() -> Path:
 def results_root() -> Path:
     """``$KANMLIP_RESULTS``, else ``results`` in the working directory, as an absolute path."""
     return Path(os.environ.get("KANMLIP_RESULTS") or "results").absolute()
+
+
+def require_writable(root: Path) -> None:
+    """Check that results can be written, before anything is computed; the folder is made if need be.
+
+    Raises:
+        ConfigError: With what the system says, and the ways out.
+    """
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=root) as file:
+            file.write(b" " * 4096)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise ConfigError(
+            f"results cannot be written to {root} ({error.strerror or error}); give it rights or room, or set KANMLIP_RESULTS to another "
+            f"folder"
+        ) from error
 
 
 def run_folder(run_id: str) -> Path:

@@ -83,6 +83,12 @@ def labels(config: RunConfig) -> dict[str, Any]:
     }
 
 
+def has_record(run_id: str) -> bool:
+    """Whether the record of a run is there and whole."""
+    record = read_json(record_path(run_id))
+    return isinstance(record, dict) and record.get("run_id") == run_id and isinstance(record.get("metrics"), dict)
+
+
 def is_complete(run_dir: Path) -> bool:
     """Whether a folder that says it is done has what a finished run leaves."""
     return all(isinstance(read_json(run_dir / f"{name}.json"), dict) for name in ("metrics", "environment", "placement"))

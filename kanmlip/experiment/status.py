@@ -30,6 +30,7 @@ class Status:
         error: Last lines of the traceback or of what the worker printed.
         resumable: Whether the checkpoints may be gone on with; not after an exception, whose cause may be in them.
         exit_code: What a command that ran this alone should exit with.
+        sweep: The sweep that this attempt was part of, see :mod:`kanmlip.experiment.stop`; none for a single run.
     """
 
     status: State
@@ -42,6 +43,10 @@ class Status:
     error: tuple[str, ...] = ()
     resumable: bool = True
     exit_code: int = 0
+    sweep: str | None = None
+
+
+KINDS = {"attempts": int, "exit_code": int, "resumable": bool, "pid": int | None, "finished": str | None, "reason": str | None}
 
 
 def now() -> str:
@@ -60,7 +65,10 @@ def read_status(run_dir: Path) -> Status | None:
     if not isinstance(content, dict) or content.get("status") not in STATES:
         return None
     known = {key: value for key, value in content.items() if key in Status.__dataclass_fields__}
-    return Status(**{**known, "run_id": run_dir.name, "error": tuple(content.get("error") or ())})
+    lines = content.get("error")
+    error = tuple(map(str, lines)) if isinstance(lines, list) else ()
+    status = Status(**{**known, "run_id": run_dir.name, "error": error})
+    return status if all(isinstance(getattr(status, name), kind) for name, kind in KINDS.items()) else None
 
 
 def true_status(run_dir: Path) -> Status | None:

@@ -5,19 +5,18 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-
-from kanmlip.experiment.status import now
 
 # A sweep's launcher may supervise jobs in processes of its own (loky, Slurm); they all see this file.
 STOP_FILE_VARIABLE = "KANMLIP_STOP_FILE"
 GO_ON, FINISH_STEP, END_NOW = 0, 1, 2
 
-# When the sweep began, for jobs to tell what it has tried already; in the form of status.now().
-SWEEP_STARTED_VARIABLE = "KANMLIP_SWEEP_STARTED"
+# Name of the sweep, for jobs to tell what it has tried already. Not a time: clocks are set back.
+SWEEP_VARIABLE = "KANMLIP_SWEEP"
 
 _requested = GO_ON
 
@@ -47,15 +46,16 @@ def stoppable(stop_file: Path | None) -> Iterator[None]:
         global _requested  # noqa: PLW0603
         _requested = min(_requested + 1, END_NOW)
         if stop_file is not None:
-            stop_file.parent.mkdir(parents=True, exist_ok=True)
-            stop_file.write_text(str(_requested))
+            with suppress(OSError):  # a full disk must not undo the request in this process
+                stop_file.parent.mkdir(parents=True, exist_ok=True)
+                stop_file.write_text(str(_requested))
         note = "stopping; Ctrl-C again to end at once" if _requested == FINISH_STEP else "ending at once"
         sys.stderr.write(f"\nkanmlip-train: {note}\n")
 
     before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
     if stop_file is not None:
         os.environ[STOP_FILE_VARIABLE] = str(stop_file)
-        os.environ[SWEEP_STARTED_VARIABLE] = now()
+        os.environ[SWEEP_VARIABLE] = f"{stop_file.stem}-{uuid.uuid4().hex}"
     try:
         yield
     finally:
@@ -63,8 +63,9 @@ def stoppable(stop_file: Path | None) -> Iterator[None]:
             signal.signal(number, handler)
         if stop_file is not None:
             os.environ.pop(STOP_FILE_VARIABLE, None)
-            os.environ.pop(SWEEP_STARTED_VARIABLE, None)
-            stop_file.unlink(missing_ok=True)
+            os.environ.pop(SWEEP_VARIABLE, None)
+            with suppress(OSError):
+                stop_file.unlink(missing_ok=True)
 
 
 def ignore_interrupts_of_launcher() -> None:

@@ -8,23 +8,26 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import yaml
 
-from kanmlip.experiment.atomic import write_text
+from kanmlip.errors import ConfigError
+from kanmlip.experiment.atomic import remove_leftovers, write_text
 from kanmlip.experiment.config import RunConfig, RunOptions
 from kanmlip.experiment.death import Death, count_oom_kills, of_exit
 from kanmlip.experiment.folders import record_path, run_folder
 from kanmlip.experiment.lock import LOCK_FILE, AlreadyRunningError, locked
-from kanmlip.experiment.record import is_complete, write_record
+from kanmlip.experiment.record import has_record, is_complete, write_record
 from kanmlip.experiment.status import Status, now, read_status, write_status
-from kanmlip.experiment.stop import END_NOW, FINISH_STEP, GO_ON, SWEEP_STARTED_VARIABLE, stop_requested
+from kanmlip.experiment.stop import END_NOW, FINISH_STEP, GO_ON, SWEEP_VARIABLE, stop_requested
 from kanmlip.experiment.stream import Stream
 
 POLL_S = 0.1
-NEVER = "~"  # after every time in ISO 8601
+# A later job of the same sweep does not try again what ended so; what was stopped, it goes on with (a requeued job, for one).
+SETTLED = frozenset({"done", "failed", "oom", "diverged", "timeout"})
 GRACE_S = 60.0  # for a worker that was asked to stop, to finish its step and write its checkpoint
 
 
@@ -55,21 +58,20 @@ def supervise(planned: Planned, interactive: bool = False, quiet: bool = False) 
         quiet: Do not pass on what the worker prints.
 
     Returns:
-        The final status; ``running`` if another process is at it, ``pending`` if everything was asked to stop before.
+        The final status; ``running`` if another process is at it, ``pending`` if everything was asked to stop before, ``failed`` if
+        the run folder cannot be written.
     """
     run_dir = run_folder(planned.run_id)
     if stop_requested() != GO_ON:
         return read_status(run_dir) or Status("pending", planned.run_id, reason="not started: interrupted before")
     try:
-        with locked(run_dir) as lock:
+        with locked(run_dir, give_up=lambda: stop_requested() != GO_ON) as lock:
             before = read_status(run_dir)
-            if before is not None and (before.finished or "") >= os.environ.get(SWEEP_STARTED_VARIABLE, NEVER):
+            if before is not None and before.status in SETTLED and before.sweep and before.sweep == os.environ.get(SWEEP_VARIABLE):
                 _say(f"{planned.run_id}: the same run as an earlier job of this sweep")
                 return before
-            if before is not None and before.status == "done" and not planned.options.force and is_complete(run_dir):
+            if before is not None and before.status == "done" and not planned.options.force and _has_everything(run_dir):
                 _say(f"{planned.run_id}: finished before, skipped (force=true runs it again)")
-                if not record_path(planned.run_id).is_file():
-                    write_record(run_dir)
                 return before
             _prepare(run_dir, planned, before)
             return _attend(run_dir, planned, lock, Stream(interactive, quiet))
@@ -78,10 +80,30 @@ def supervise(planned: Planned, interactive: bool = False, quiet: bool = False) 
         who = f"process {status.pid}" if status.pid else "another process"
         _say(f"{planned.run_id}: {who} is working on it, skipped")
         return replace(status, status="running", reason=f"{who} was working on it", exit_code=1)
+    except OSError as error:
+        # A disk that is full or gone for this run may serve the next one, so a sweep goes on.
+        reason = f"{run_dir} cannot be written ({error.strerror or error}); the same command resumes it"
+        sys.stderr.write(f"{planned.run_id}: {reason}\n")
+        return Status("failed", planned.run_id, reason=reason, exit_code=1)
+
+
+def _has_everything(run_dir: Path) -> bool:
+    """Whether a run that says it is done left what it should; a record that is lost or cut off is made again."""
+    if not is_complete(run_dir):
+        return False
+    if not has_record(run_dir.name):
+        try:
+            write_record(run_dir)
+        except ConfigError:  # its config.yaml is broken, which a resumed run writes again
+            return False
+    return True
 
 
 def _prepare(run_dir: Path, planned: Planned, before: Status | None) -> None:
     """Clear what must not be gone on with, and write what the worker reads."""
+    for folder in (run_dir, run_dir / "checkpoints"):
+        remove_leftovers(folder)
+    remove_leftovers(record_path(planned.run_id).parent, f"{planned.run_id}.json")
     fresh = planned.options.force or (before is not None and not before.resumable)
     if fresh:
         for path in run_dir.iterdir():
@@ -96,14 +118,15 @@ def _prepare(run_dir: Path, planned: Planned, before: Status | None) -> None:
     _say(f"{planned.run_id}: {verb}")
     write_text(run_dir / "config.yaml", yaml.safe_dump(planned.config.to_plain(), sort_keys=False, allow_unicode=True))
     attempts = (before.attempts if before is not None else 0) + 1
-    write_status(run_dir, Status("pending", planned.run_id, attempts=attempts, started=now()))
+    sweep = os.environ.get(SWEEP_VARIABLE)
+    write_status(run_dir, Status("pending", planned.run_id, attempts=attempts, started=now(), sweep=sweep))
 
 
 def _attend(run_dir: Path, planned: Planned, lock: int, output: Stream) -> Status:
     oom_kills = count_oom_kills()
     with output as stream:
         process = subprocess.Popen(
-            [sys.executable, "-m", "kanmlip.experiment.worker", str(run_dir)],
+            [sys.executable, "-m", "kanmlip.experiment.worker", str(run_dir), str(os.getpid())],
             stdin=subprocess.DEVNULL,
             stdout=stream.write_end,
             stderr=stream.write_end,
@@ -164,4 +187,5 @@ def _settle(run_dir: Path, death: Death, timed_out: bool) -> Status:
 
 
 def _say(text: str) -> None:
-    print(text, flush=True)
+    with suppress(OSError):  # nobody reads us any more; the runs go on
+        print(text, flush=True)

@@ -15,14 +15,17 @@ from types import FrameType
 
 from kanmlip.experiment.status import Status, now, read_status, write_status
 
-PARENT_POLL_S = 1.0
+PARENT_POLL_S = 0.5
+ORPHAN_S = 60.0  # for a worker without a supervisor to write its checkpoint; then it ends, for others to go on from that
+
+_interrupted = False
 
 
 def main(arguments: list[str]) -> int:
     """Run one folder's ``config.yaml``.
 
     Args:
-        arguments: The run folder.
+        arguments: The run folder, and the process that waits for us if it is not our parent that does.
 
     Returns:
         The exit code: 0 done, 1 failed, 2 wrong input, 130 interrupted.
@@ -34,7 +37,8 @@ def main(arguments: list[str]) -> int:
     faulthandler.enable()
     _volunteer_for_oom_killer()
     write_status(run_dir, status)
-    parent = os.getppid()
+    # The supervisor may have died before we could ask who our parent is.
+    parent = int(arguments[1]) if len(arguments) > 1 else os.getppid()
     threading.Thread(target=_watch_parent, args=(parent,), daemon=True).start()
     try:
         from kanmlip.experiment.pipeline import run
@@ -56,6 +60,9 @@ def _failed(status: Status, error: BaseException, orphaned: bool) -> Status:
     # Output that nobody reads any more fails too; what ended the run then is the parent's death.
     if orphaned and isinstance(error, OSError):
         error = KeyboardInterrupt()
+    # An interrupt that arrives inside of a library may come out as another exception of its.
+    if _interrupted and not isinstance(error, KanmlipError):
+        error = KeyboardInterrupt()
     death = of_exception(error)
     if not orphaned and isinstance(error, KanmlipError):
         sys.stderr.write(f"{error}\n")
@@ -67,6 +74,8 @@ def _failed(status: Status, error: BaseException, orphaned: bool) -> Status:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
+    global _interrupted  # noqa: PLW0603 - a signal handler has nowhere else to write
+    _interrupted = True
     # One is enough: a second one must not tear the writing of a checkpoint or of the status.
     _ignore_interrupts()
     raise KeyboardInterrupt
@@ -82,6 +91,8 @@ def _watch_parent(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(PARENT_POLL_S)
     os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(ORPHAN_S)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _volunteer_for_oom_killer() -> None:

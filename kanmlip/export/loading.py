@@ -18,7 +18,7 @@ from kanmlip.kan import KAN
 from kanmlip.models.potential import Potential
 from kanmlip.placement.place import build_head, count_parameters, find_targets
 from kanmlip.training.averaging import ParameterAverage
-from kanmlip.training.checkpoints import CheckpointStore
+from kanmlip.training.checkpoints import CheckpointStore, UnreadableCheckpointError
 
 Checkpoint = Literal["best", "last"]
 CHECKPOINTS = ("best", "last")
@@ -174,7 +174,9 @@ def read_checkpoint(folder: Path, checkpoint: str) -> dict[str, Any]:
     store = CheckpointStore(folder / "checkpoints")
     try:
         state = store.load_best(torch.device("cpu")) if checkpoint == "best" else store.load_last(torch.device("cpu"))
-    except Exception as error:  # torch.load fails in many ways on a torn file
+    except ConfigError:
+        raise
+    except (UnreadableCheckpointError, OSError) as error:
         raise ConfigError(f"{path} cannot be read ({type(error).__name__}); train the run again with force=true") from error
     if state is None or not {"model", "metadata"} <= state.keys():
         raise ConfigError(f"{path} is missing or holds no weights; train the run again with force=true")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from kanmlip.evaluation.structure_errors import pack
+from kanmlip.experiment.atomic import write_text
 
 Row = dict[str, float | int]
 
@@ -82,6 +82,4 @@ class History:
         writer = csv.DictWriter(text, fieldnames=list(self.rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(self.rows)
-        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
-        temporary.write_text(text.getvalue())
-        temporary.replace(self.path)
+        write_text(self.path, text.getvalue())

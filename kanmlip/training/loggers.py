@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -76,10 +77,10 @@ def build_loggers(config: LoggerConfig, run_dir: Path, run_id: str, settings: Ma
 
         tensorboard = TensorBoardLogger(save_dir=run_dir, name="", version="tensorboard", default_hp_metric=False)
         tensorboard.log_hyperparams(dict(settings))
-        loggers.append(_WithFinalMetrics(tensorboard))
+        loggers.append(_Contained("tensorboard", _WithFinalMetrics(tensorboard)))
     if config.wandb:
         _require("wandb", "wandb")
-        loggers.append(_FinishedByStatus(_open_wandb(config, run_dir, run_id, settings)))
+        loggers.append(_Contained("wandb", _FinishedByStatus(_open_wandb(config, run_dir, run_id, settings))))
     return loggers
 
 
@@ -126,6 +127,33 @@ class _WithFinalMetrics:
     def conclude(self, metrics: Mapping[str, float], files: Mapping[str, Path]) -> None:
         self.logger.log_metrics({f"final/{key}": value for key, value in metrics.items()}, int(metrics.get("time/epochs", 0)))
         self.logger.finalize("success")
+
+
+class _Contained:
+    """A logger whose failure is said once and ends nothing but itself: a run must not die of a server that does not answer."""
+
+    def __init__(self, name: str, logger: Concluding) -> None:
+        self.name = name
+        self.logger: Concluding | None = logger
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        self._call(lambda logger: logger.log_metrics(metrics, step))
+
+    def finalize(self, status: str) -> None:
+        self._call(lambda logger: logger.finalize(status))
+
+    def conclude(self, metrics: Mapping[str, float], files: Mapping[str, Path]) -> None:
+        self._call(lambda logger: logger.conclude(metrics, files))
+
+    def _call(self, action: Callable[[Concluding], None]) -> None:
+        if self.logger is None:
+            return
+        try:
+            action(self.logger)
+        except Exception as error:  # loggers raise what their servers, files and libraries make them
+            self.logger = None
+            text = f"logger.{self.name} failed ({type(error).__name__}: {error}) and is left out from here on; history.csv has everything"
+            sys.stderr.write(f"{text}\n")
 
 
 class _FinishedByStatus:

@@ -81,14 +81,15 @@ def fit(
         metadata: Plain data kept in the checkpoints.
 
     Raises:
-        ConfigError: If a label that the loss needs is missing, or the monitored metric does not exist.
-        DivergenceError: If the loss is not finite, or the monitored metric in no epoch; checkpoints of earlier epochs stay.
+        ConfigError: If a label that the loss needs is missing, the monitored metric does not exist, or the checkpoints are another
+            run's.
+        DivergenceError: If the loss or a weight is not finite, or the monitored metric in no epoch; checkpoints of earlier epochs stay.
     """
     check_labels(config.loss, {"training": train, "validation": val})
     fabric = open_fabric(config)
     potential.to(fabric.device)
-    session, store = Session(potential, config), CheckpointStore(run_dir / "checkpoints")
-    state = store.load_last(fabric.device)
+    session, store = Session(potential, config), CheckpointStore(run_dir / "checkpoints", metadata.get("run_id"))
+    state = store.resume(fabric.device)
     if state is not None:
         session.load_state_dict(state)
         print(f"resuming after epoch {session.epoch}", flush=True)
@@ -132,7 +133,7 @@ def epochs(
             session.rows.append(row)
             if improved:
                 with session.average.applied():
-                    store.save_best({"metadata": dict(metadata), "epoch": session.epoch, "model": potential.state_dict()})
+                    store.keep_best({"metadata": dict(metadata), "epoch": session.epoch, "model": potential.state_dict()})
             if session.stop_reason() is not None or session.epoch % config.checkpoint_every_epochs == 0:
                 store.save_last(session.state_dict(metadata))
             yield row

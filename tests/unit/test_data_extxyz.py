@@ -18,7 +18,8 @@ from kanmlip.errors import DataError
 
 def labelled(index: int, **drop: bool) -> Atoms:
     random = np.random.default_rng(index)
-    atoms = Atoms("Ag4", positions=random.uniform(0, 4, (4, 3)), cell=[4.0, 4.2, 4.4], pbc=True)
+    places = np.array([[0, 0, 0], [0, 2, 2], [2, 0, 2], [2, 2, 0]]) + random.uniform(0, 1, (4, 3))
+    atoms = Atoms("Ag4", positions=places, cell=[4.0, 4.2, 4.4], pbc=True)
     results: dict[str, Any] = {"energy": -10.0 - index, "forces": random.normal(size=(4, 3)), "stress": 0.01 * random.normal(size=6)}
     atoms.calc = SinglePointCalculator(atoms, **{name: value for name, value in results.items() if not drop.get(name)})
     return atoms
@@ -173,7 +174,7 @@ def test_malformed_labels_and_cells_are_named_by_frame(tmp_path: Path, header: s
     frames = ['energy=1 pbc="F F F"', header, 'energy=1 pbc="F F F"']
     path.write_text("".join(f"1\nProperties=species:S:1:pos:R:3 {each}\nAg 0 0 0\n" for each in frames))
     val = tmp_path / "val.xyz"
-    val.write_text('1\nProperties=species:S:1:pos:R:3 energy=1 pbc="F F F"\nAg 0 0 0\n')
+    val.write_text('1\nProperties=species:S:1:pos:R:3 energy=1 pbc="F F F"\nAg 1 0 0\n')
     with pytest.raises(DataError, match=message):
         dataset(str(path), val=str(val)).load(tmp_path)
     assert dataset(str(path), val=str(val), on_bad_frame="drop").load(tmp_path).indices["train"] == [0, 2]
