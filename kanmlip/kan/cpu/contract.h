@@ -3,6 +3,7 @@
 
 #include "dense_sums.h"
 #include "local_ops.h"
+#include "narrow.h"
 
 namespace kanmlip {
 
@@ -46,8 +47,15 @@ inline Tensor output(const Tensor& x_, const Maybe& v_, const Tensor& weight_, c
   const Maybe v = dense(v_);
   return with_functions(
       plan, x, dense(shape), order,
-      [&]<typename F>(const F& f, auto terms) { return output_as<typename F::Number, terms()>(f, x, v, weight, plan.zero && order == 0); },
-      [&]<typename F>(const F& f) { return dense_output<typename F::Number>(f, x, v, weight); });
+      [&]<typename F>(const F& f, auto terms) {
+        using T = typename F::Number;
+        if (suits_narrow(f, weight.size(0))) return narrow_output<T>(everywhere(f, plan.zero), x, v, weight);
+        return output_as<T, terms()>(f, x, v, weight, plan.zero && order == 0);
+      },
+      [&]<typename F>(const F& f) {
+        using T = typename F::Number;
+        return weight.size(0) <= kNarrow ? narrow_output<T>(f, x, v, weight) : dense_output<T>(f, x, v, weight);
+      });
 }
 
 // B_d(v) [out, columns, in].
@@ -69,8 +77,15 @@ inline Tensor input(const Tensor& x_, const Tensor& g_, const Tensor& weight_, c
   const Tensor x = x_.contiguous(), g = g_.contiguous(), weight = weight_.contiguous();
   return with_functions(
       plan, x, dense(shape), order,
-      [&]<typename F>(const F& f, auto terms) { return input_as<typename F::Number, terms()>(f, x, g, weight, plan.zero && order == 0); },
-      [&]<typename F>(const F& f) { return dense_input<typename F::Number>(f, x, g, weight); });
+      [&]<typename F>(const F& f, auto terms) {
+        using T = typename F::Number;
+        if (suits_narrow(f, weight.size(0))) return narrow_input<T>(everywhere(f, plan.zero), x, g, weight);
+        return input_as<T, terms()>(f, x, g, weight, plan.zero && order == 0);
+      },
+      [&]<typename F>(const F& f) {
+        using T = typename F::Number;
+        return weight.size(0) <= kNarrow ? narrow_input<T>(f, x, g, weight) : dense_input<T>(f, x, g, weight);
+      });
 }
 
 // v C_{d+1}, A_d(v) (empty unless asked for) and B_d(v) in one pass where there is a kernel for that.

@@ -1,0 +1,151 @@
+// Output and input contraction of a layer with few outputs: functions are worked out for a vector of neighbouring inputs of one row and
+// used where they are, instead of being stored for a matrix product that would have next to no columns. For any family.
+#pragma once
+
+#include <ATen/Parallel.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/empty.h>
+
+#include "dense_sums.h"
+#include "local.h"
+
+namespace kanmlip {
+
+constexpr int64_t kNarrow = 8;        // outputs
+constexpr int kFewFunctions = 12;     // of local support, above which sorting by interval takes less time than working out all of them
+constexpr int64_t kRowsOfThread = 64;
+
+// All functions of local support at a vector of points: the pieces at each point's fraction of its interval, each where it belongs.
+template <typename T>
+struct LocalEverywhere {
+  Local<T> f;  // of the wanted derivative
+  int size;
+
+  explicit LocalEverywhere(const Local<T>& f) : f(f), size(f.size) {}
+
+  template <typename Sink>
+  void operator()(V<T> x, int, Sink sink) const {
+    const T half = T(f.intervals() / 2), last = T(f.intervals());
+    const V<T> t = (x - f.middle) * f.inverse_spacing;
+    const VI<T> known = (t >= -half) & (t < last - half);
+    const V<T> inside = known ? t : V<T>{};
+    VI<T> interval = __builtin_convertvector(inside + half, VI<T>);
+    V<T> distance = inside - (__builtin_convertvector(interval, V<T>) + (T(0.5) - half));
+    interval = known ? interval : VI<T>{} - 1;
+    const V<T> outside = known ? V<T>{} : x * T(0);  // a NaN stays one
+    V<T> pieces[kMaxPieces];
+    for (int m = 0; m < f.pieces; ++m) {
+      V<T> value = splat<T>(f.rounded[m][f.terms - 1]);
+      for (int p = f.terms - 2; p >= 0; --p) value = value * distance + f.rounded[m][p];
+      pieces[m] = value;
+    }
+    for (int k = 0; k < size; ++k) {
+      V<T> value = outside;
+      for (int m = 0; m < f.pieces; ++m) value = interval == k + f.pieces - 1 - m ? pieces[m] : value;
+      sink(k, [&](int) { return value; });
+    }
+  }
+};
+
+// W [out][columns][in] as vectors [chunk of inputs][column][OUT], with zeros for inputs and outputs that are not there.
+template <typename T, int OUT>
+std::vector<T> packed_narrow(const T* weight, int64_t out, int64_t columns, int64_t in) {
+  constexpr int64_t lanes = Vec<T>::lanes;
+  std::vector<T> packed((in + lanes - 1) / lanes * columns * OUT * lanes, T(0));
+  for (int64_t o = 0; o < out; ++o)
+    for (int64_t k = 0; k < columns; ++k)
+      for (int64_t i = 0; i < in; i += lanes)
+        std::copy_n(weight + (o * columns + k) * in + i, std::min(lanes, in - i), packed.data() + ((i / lanes * columns + k) * OUT + o) * lanes);
+  return packed;
+}
+
+template <typename T, int OUT, typename F>
+Tensor narrow_output_as(const F& f, const Tensor& x, const Maybe& v, const Tensor& weight) {
+  constexpr int64_t lanes = Vec<T>::lanes;
+  const int64_t in = x.size(1), out = weight.size(0), stride = f.size() * OUT * lanes;
+  const std::vector<T> packed = packed_narrow<T, OUT>(weight.const_data_ptr<T>(), out, f.size(), in);
+  Tensor y = at::empty({x.size(0), out}, x.options());
+  const T *px = x.const_data_ptr<T>(), *pv = v ? v->const_data_ptr<T>() : nullptr, *pw = packed.data();
+  T* py = y.data_ptr<T>();
+  at::parallel_for(0, x.size(0), kRowsOfThread, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) {
+      V<T> total[OUT] = {};
+      for (int64_t i = 0; i < in; i += lanes) {
+        const Lanes<T> own{std::min<int64_t>(lanes, in - i)};
+        const V<T> factor = pv ? own.get(pv + r * in + i) : splat<T>(1);
+        const T* w = pw + i / lanes * stride;
+        f(own.get(px + r * in + i), [&](int k, V<T> value) {
+          value *= factor;
+          for (int o = 0; o < OUT; ++o) total[o] += value * load<T>(w + (k * OUT + o) * lanes);
+        });
+      }
+      T sums_of[OUT];
+      if constexpr (OUT % 4 == 0)
+        for (int o = 0; o < OUT; o += 4) sums<T>(total[o], total[o + 1], total[o + 2], total[o + 3], sums_of + o);
+      else
+        for (int o = 0; o < OUT; ++o) sums_of[o] = sum<T>(total[o]);
+      std::copy_n(sums_of, out, py + r * out);
+    }
+  });
+  return y;
+}
+
+template <typename T, int OUT, typename F>
+Tensor narrow_input_as(const F& f, const Tensor& x, const Tensor& g, const Tensor& weight) {
+  constexpr int64_t lanes = Vec<T>::lanes;
+  const int64_t in = x.size(1), out = weight.size(0), stride = f.size() * OUT * lanes;
+  const std::vector<T> packed = packed_narrow<T, OUT>(weight.const_data_ptr<T>(), out, f.size(), in);
+  Tensor z = at::empty(x.sizes(), x.options());
+  const T *px = x.const_data_ptr<T>(), *pg = g.const_data_ptr<T>(), *pw = packed.data();
+  T* pz = z.data_ptr<T>();
+  at::parallel_for(0, x.size(0), kRowsOfThread, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) {
+      T factors[OUT] = {};
+      std::copy_n(pg + r * out, out, factors);
+      for (int64_t i = 0; i < in; i += lanes) {
+        const Lanes<T> own{std::min<int64_t>(lanes, in - i)};
+        const T* w = pw + i / lanes * stride;
+        V<T> total{};
+        f(own.get(px + r * in + i), [&](int k, V<T> value) {
+          V<T> slope = load<T>(w + k * OUT * lanes) * factors[0];
+          for (int o = 1; o < OUT; ++o) slope += load<T>(w + (k * OUT + o) * lanes) * factors[o];
+          total += value * slope;
+        });
+        own.put(pz + r * in + i, total);
+      }
+    }
+  });
+  return z;
+}
+
+// Calls call(a number of outputs that there is code for, as a constant); at most kNarrow.
+template <typename Call>
+auto with_outputs(int64_t out, Call call) {
+  if (out == 1) return call(std::integral_constant<int, 1>());
+  if (out <= 4) return call(std::integral_constant<int, 4>());
+  return call(std::integral_constant<int, 8>());
+}
+
+// A_d(v) [N, out].
+template <typename T, typename F>
+Tensor narrow_output(const F& f, const Tensor& x, const Maybe& v, const Tensor& weight) {
+  return with_outputs(weight.size(0), [&](auto out) { return narrow_output_as<T, out()>(f, x, v, weight); });
+}
+
+// C_d [N, in].
+template <typename T, typename F>
+Tensor narrow_input(const F& f, const Tensor& x, const Tensor& g, const Tensor& weight) {
+  return with_outputs(weight.size(0), [&](auto out) { return narrow_input_as<T, out()>(f, x, g, weight); });
+}
+
+template <typename T>
+bool suits_narrow(const Local<T>& f, int64_t out) {
+  return out <= kNarrow && f.size <= kFewFunctions;
+}
+
+template <typename T>
+Columns<T, LocalEverywhere<T>> everywhere(const Local<T>& f, bool zero) {
+  return Columns<T, LocalEverywhere<T>>(LocalEverywhere<T>(f), f.base, zero, f.order);
+}
+
+}  // namespace kanmlip
