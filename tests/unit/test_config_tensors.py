@@ -138,7 +138,7 @@ def test_newer_settings_enter_the_hash_only_off_their_default(tmp_path: Path) ->
     assert rest.science()["trainer"]["schedule"]["cooldown"] == 2
     assert run_id(rest, SHA) != run_id(config, SHA)
     path = tmp_path / "my.xyz"
-    path.write_text("1\nProperties=species:S:1:pos:R:3 energy=1\nAr 0 0 0\n" * 5)
+    path.write_text("".join(f"2\nProperties=species:S:1:pos:R:3 energy=1\nAr 0 0 0\nAr 0 0 {3 + i / 10}\n" for i in range(5)))
     own = ["model=fake", "dataset=extxyz", f"dataset.train={path}", "trainer.loss.forces=0"]
     assert not {"born_key", "dielectric_key"} & set(plan(*own).science()["dataset"])
     assert plan(*own, "dataset.born_key=null").science()["dataset"]["born_key"] is None

@@ -46,7 +46,7 @@ def test_what_ase_reads_and_writes_again_is_read_the_same(tmp_path: Path) -> Non
         ase.io.write(path, frames, format="extxyz")
         frames = ase.io.read(path, ":", format="extxyz")
         assert "born_effective_charges" not in frames[0].arrays
-        results = ExtXYZ(name="extxyz", train=str(path), val=0.2).load(tmp_path).train[0].calc.results
+        results = ExtXYZ(name="extxyz", train=str(path), val=0.2, allow_shared=True).load(tmp_path).train[0].calc.results
         assert set(results) == {"energy", "born_effective_charges", "dielectric_tensor"}
         assert results["born_effective_charges"][0, 1, 2] == flat[0, 5] == -0.28228
         np.testing.assert_array_equal(results["born_effective_charges"].reshape(-1, 9), flat)
