@@ -16,7 +16,7 @@ def step_effect(part: Part, sources: Sources) -> Effect:
         value=cost.ratio,
         interval=(cost.low, cost.high),
         seeds=(cost.rounds,),
-        obstacles=tuple(noise(cost)),
+        obstacles=(*noise(cost), *elsewhere(cost.device)),
         remarks=(f"time of one update at equal widths by {cited(cost)}; interval over its {cost.rounds} rounds",),
         sources=(cost.file,),
     )
@@ -33,7 +33,7 @@ def dynamics_effect(part: Part, sources: Sources) -> Effect:
         if ours is None or mlp is None:
             continue
         files, what = (case.file,), f"{case.atoms} atoms, {case.device}, sizes of budget {case.size}, by `{case.file}`"
-        obstacles = () if case.quiet else ("the machine was not quiet",)
+        obstacles = (*(() if case.quiet else ("the machine was not quiet",)), *elsewhere(case.device))
         if part.kind == "md_step" and ours.timing is not None and ours.timing.ratio is not None:
             low, high = ours.timing.low, ours.timing.high
             span = None if low is None or high is None else (low, high)
@@ -49,6 +49,11 @@ def dynamics_effect(part: Part, sources: Sources) -> Effect:
 def noise(cost: StepCost) -> list[str]:
     """Why a benchmark supports no verdict: one line if other programs were running."""
     return [] if cost.quiet else [f"the machine was not quiet while `{cost.file}` was measured"]
+
+
+def elsewhere(device: str) -> list[str]:
+    """Why a cost says nothing about the paper's: one line if it was not measured on a GPU, where the paper's models ran."""
+    return [] if device == "cuda" else ["measured on a CPU, while the paper's models ran on a GPU"]
 
 
 def cited(cost: StepCost) -> str:

@@ -21,6 +21,7 @@ class StepCost:
     file: str
     commit: str
     hardware: str
+    device: str
 
 
 def step_cost(benchmarks: Path, match: Match, size: str) -> StepCost | None:
@@ -51,5 +52,6 @@ def step_cost(benchmarks: Path, match: Match, size: str) -> StepCost | None:
                     file=path.name,
                     commit=(environment.get("commit") or "unknown")[:10],
                     hardware=environment.get("hardware") or "unknown hardware",
+                    device=content["plan"].get("device", "cpu"),
                 )
     return None

@@ -170,12 +170,22 @@ def test_updates_to_the_error_that_every_run_reaches(tmp_path: Path) -> None:
 
 
 def benchmark(
-    results: Path, ratio: float = 1.1, quiet: bool = True, rounds: int = 9, head: tuple[str, str] = ("output", "gaussian")
+    results: Path,
+    ratio: float = 1.1,
+    quiet: bool = True,
+    rounds: int = 9,
+    head: tuple[str, str] = ("output", "gaussian"),
+    device: str = "cuda",
 ) -> None:
     placement, basis = head
     timing = {"median": ratio, "low": 0.98 * ratio, "high": 1.02 * ratio}
     entry = {"placement": placement, "basis": basis, "match": "widths", "ratios": {"training": timing}}
-    content = {"environment": {"commit": "c" * 40, "hardware": "CPU"}, "quiet": quiet, "plan": {"rounds": rounds}, "kan": {"x": entry}}
+    content = {
+        "environment": {"commit": "c" * 40, "hardware": "CPU"},
+        "quiet": quiet,
+        "plan": {"rounds": rounds, "device": device},
+        "kan": {"x": entry},
+    }
     (results / "benchmarks").mkdir(parents=True, exist_ok=True)
     (results / "benchmarks" / "step_allegro_gpu.json").write_text(json.dumps(content))
 
@@ -203,6 +213,8 @@ def test_about_the_papers_factor(tmp_path: Path, ratio: float, word: str) -> Non
     assert verdict(tmp_path, tested=tested)[0] == word
     benchmark(tmp_path, ratio, rounds=5, head=("all", "bspline"))
     assert verdict(tmp_path, tested=tested)[:2] == ("undecided", "5 rounds; a verdict needs 6")
+    benchmark(tmp_path, ratio, head=("all", "bspline"), device="cpu")
+    assert verdict(tmp_path, tested=tested)[:2] == ("undecided", "measured on a CPU, while the paper's models ran on a GPU")
 
 
 def test_a_claim_needs_all_its_parts(tmp_path: Path) -> None:
