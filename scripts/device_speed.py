@@ -3,9 +3,9 @@
     python scripts/device_speed.py                                         # MACE on carbon, small, two processes of one thread
     python scripts/device_speed.py --devices 1,2,4 --device cuda --size gpu --set trainer.batch_size=32
 
-Whole runs of ``kanmlip-train`` in turns (A/B/B/A), each in a results root of its own that is removed afterwards; compared are the
-medians of their epochs (``time/per_epoch_s``, validation not counted) and, since a run is the same run however many processes make it, their
-metrics. Writes ``devices_<model>_<size>.md`` and ``.json`` into the results root's ``benchmarks``. Run it on an otherwise idle machine.
+Whole runs of ``kanmlip-train`` in turns (A/B/B/A), each in a results root of its own that is removed afterwards. Compared are the
+medians of their epochs (``time/per_epoch_s``, validation not counted) and, since a run is the same run however many processes make
+it, their metrics. Writes ``devices_<model>_<size>.md`` and ``.json`` into the results root's ``benchmarks``. Run it on an otherwise idle machine.
 """
 
 from __future__ import annotations
@@ -52,15 +52,10 @@ def main() -> int:
     times = {count: np.array(values) for count, values in seconds.items()}
     speedups: dict[int, Ratio] = {count: paired(times[1], times[count]) for count in counts}
     bars = [Bar("an epoch in 1 process / in 2", BAR, speedups[2], at_least=True)] if 2 in counts else []
-    rows = [
-        (
-            str(count),
-            f"{np.median(times[count]):.3f}",
-            str(speedups[count]),
-            *(f"{metrics[count].get(key, float('nan')):.10g}" for key in METRICS),
-        )
-        for count in counts
-    ]
+    rows = []
+    for count in counts:
+        found = (f"{metrics[count].get(key, float('nan')):.10g}" for key in METRICS)
+        rows.append((str(count), f"{np.median(times[count]):.3f}", str(speedups[count]), *found))
     markdown = (
         f"# Processes that divide each batch\n\n{environment_lines(environment, options.rounds, quietness)}\n{options.model}, size "
         f"{options.size}, {options.dataset}, {' '.join(options.set)}; {options.epochs} epochs a run, one thread or one GPU each.\n\n"
