@@ -5,7 +5,8 @@
 
 Whole runs of ``kanmlip-train`` in turns (A/B/B/A), each in a results root of its own that is removed afterwards. Compared are the
 medians of their epochs (``time/per_epoch_s``, validation not counted) and, since a run is the same run however many processes make
-it, their metrics. Writes ``devices_<model>_<size>.md`` and ``.json`` into the results root's ``benchmarks``. Run it on an otherwise idle machine.
+it, their metrics. Writes ``devices_<model>_<size>.md`` and ``.json`` into the results root's ``benchmarks``. Run it on an otherwise
+idle machine.
 """
 
 from __future__ import annotations

@@ -6,11 +6,13 @@ import heapq
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kanmlip.data.graph import Graph
+if TYPE_CHECKING:  # settings are validated without torch
+    from kanmlip.data.graph import Graph
 
 Integers = NDArray[np.int64]
 

@@ -83,8 +83,11 @@ def preflight(
         evaluate(potential, graphs, Limits(len(graphs)), device, with_predictions=False)
 
     # The training set is evaluated, too, at the end of the run.
-    evaluated: list[Sequence[Graph]] = [largest_evaluated(graphs, config.eval_limits, ranks) for graphs in splits.values()]
-    heaviest = max(evaluated, key=_total_work)
+    heaviest: Sequence[Graph] = ()
+    for graphs in splits.values():
+        candidate = largest_evaluated(graphs, config.eval_limits, ranks)
+        if _total_work(candidate) > _total_work(heaviest):
+            heaviest = candidate
     for trial in (
         Trial("training", [train[i] for i in mine], Sizes.of([train[i] for i in batch]), differentiate),
         Trial("validation", heaviest, Sizes.of(heaviest), assess),
