@@ -132,7 +132,7 @@ def consecutive_batches(sizes: Sizes, limits: Limits) -> list[list[int]]:
 
 
 def largest_batch(sizes: Sizes, limits: Limits) -> list[int]:
-    """The structures, most work first, of a batch that no batch of any epoch should exceed."""
+    """The structures, most work first, of a batch that no batch of any epoch exceeds; of those filled by size, by no more than a trifle."""
     shares, work = limits.fullness(sizes), sizes.work
     # By size alone the fullest batch; by work for what it takes up, the one with the most edges where only atoms are limited.
     orders = [np.argsort(-work, kind="stable"), np.argsort(-work / np.maximum(shares.max(1), 1e-12), kind="stable")]

@@ -33,7 +33,7 @@ class Trial:
     """A batch to try.
 
     Attributes:
-        what: ``training`` or ``validation``.
+        what: ``training`` or ``evaluation``.
         graphs: Its structures, most work first; of several processes, those of this one.
         whole: Sizes of all its structures, most work first.
         run: Computes on structures what the run will.
@@ -90,7 +90,7 @@ def preflight(
             heaviest = candidate
     for trial in (
         Trial("training", [train[i] for i in mine], Sizes.of([train[i] for i in batch]), differentiate),
-        Trial("validation", heaviest, Sizes.of(heaviest), assess),
+        Trial("evaluation", heaviest, Sizes.of(heaviest), assess),
     ):
         if trial.graphs:
             need = try_out(trial, config, memory)
@@ -181,13 +181,13 @@ def _ways_out(trial: Trial, config: TrainerConfig, share: float, fitting: int) -
         ways.append(f"set trainer.batch_edges={min(edges, config.batch_edges)} (now {config.batch_edges})")
     elif config.batch_atoms is not None:
         ways.append(f"set trainer.batch_atoms={min(atoms, config.batch_atoms)} (now {config.batch_atoms})")
-    elif trial.what == "validation":
+    elif trial.what == "evaluation":
         ways.append(f"set trainer.eval_batch_size={fitting} (now {config.eval_batch_size}), which changes no result")
     else:
         ways.append(f"set trainer.batch_size={fitting} (now {config.batch_size})")
         if edges >= trial.whole.edges.max():
             ways.append(f"trainer.batch_edges={edges}, which fills all batches alike")
-    if torch.cuda.device_count() > config.devices:
+    if config.device != "cpu" and torch.cuda.device_count() > config.devices:
         ways.append(f"divide batches over more GPUs by trainer.devices={torch.cuda.device_count()}")
     return ways
 

@@ -128,7 +128,7 @@ def test_training_batches_that_do_not_fit_name_the_batch_size_that_does(train: l
 def test_validation_batches_that_do_not_fit_name_their_own_setting(train: list[Graph], val: list[Graph]) -> None:
     room = max(edges(train)[0], edges(val)[0]) * 1.2
     potential = Small(any_mode=room)
-    with pytest.raises(OutOfMemoryError, match=r"largest validation batch.*trainer.eval_batch_size=1 \(now 2\), which changes no result"):
+    with pytest.raises(OutOfMemoryError, match=r"largest evaluation batch.*trainer.eval_batch_size=1 \(now 2\), which changes no result"):
         fly(potential, settings(batch_size=1), train, val, Told(room, potential))
 
 

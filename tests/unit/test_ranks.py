@@ -20,9 +20,10 @@ from kanmlip.data.labels import LABELS
 from kanmlip.data.neighbours import build_graphs
 from kanmlip.evaluation import evaluate
 from kanmlip.evaluation.tensor_metrics import TensorMetrics
+from kanmlip.placement.config import HeadConfig
 from kanmlip.training import fit, follow
 from kanmlip.training.config import TrainerConfig
-from kanmlip.training.loop import open_fabric
+from kanmlip.training.loop import open_fabric, start_alike
 from kanmlip.training.order import part_of, training_batches
 from kanmlip.training.ranks import ALONE, Ranks
 from kanmlip.training.session import Session
@@ -156,6 +157,23 @@ def test_a_run_goes_on_with_another_number_of_processes(
         now = settings(max_epochs=epochs)
         resumed = in_processes(size, lambda ranks, now=now: run(ranks, train, val, now, parts, seed=7 if now.max_epochs == 4 else 0))
     assert_same_run((tmp_path / "alone", parts), (alone, resumed[0]))
+
+
+def test_scales_and_grids_that_another_process_calibrated_otherwise_are_the_first_one_s() -> None:
+    pytest.importorskip("allegro")
+    frames = [[rattled_silver((1, 1, 1), seed, amplitude)] for seed, amplitude in ((1, 0.05), (2, 0.25))]
+    head = HeadConfig(update_grid=True)
+    built = [build_case(Case("allegro", "output", "bspline"), own, torch.float64, head) for own in frames]
+    graph = built[0][1]
+    energies = [float(potential(graph)["energy"]) for potential, *_ in built]
+    assert energies[0] != energies[1], "the two calibrations are to differ"
+
+    def start(ranks: Ranks) -> float:
+        potential = built[ranks.rank][0]
+        start_alike(Session(potential, settings()), open_fabric(settings()), ranks)
+        return float(potential(graph)["energy"])
+
+    assert in_processes(2, start) == [energies[0]] * 2
 
 
 def test_metrics_are_those_of_one_process(val: list[Graph]) -> None:
