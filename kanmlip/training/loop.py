@@ -105,7 +105,7 @@ def fit(
     if state is not None:
         session.load_state_dict(state)
         print(f"resuming after epoch {session.epoch}", flush=True)
-    start_alike(session, fabric, ranks)
+    share_state(session, ranks)
     take_off(session, train, val, fabric, ranks)
     history = History(run_dir / "history.csv", session.rows)
     record_epochs(epochs(session, train, val, seed, fabric, store, metadata, ranks), history, loggers)
@@ -146,8 +146,7 @@ def follow(potential: nn.Module, train: Sequence[Graph], val: Sequence[Graph], c
     """
     fabric = open_fabric(config, ranks)
     potential.to(fabric.device)
-    session = Session(potential, config)
-    start_alike(session, fabric, ranks)
+    session = session_of_first(potential, config, fabric, ranks)
     take_off(session, train, val, fabric, ranks)
     while session.stop_reason() is None:
         row = run_epoch(session, train, val, seed, fabric, ranks)
@@ -155,13 +154,21 @@ def follow(potential: nn.Module, train: Sequence[Graph], val: Sequence[Graph], c
     ranks.gather(torch.cuda.max_memory_allocated(fabric.device) / 1e6 if fabric.device.type == "cuda" else None)
 
 
-def start_alike(session: Session, fabric: Fabric, ranks: Ranks) -> None:
-    """Give every process the first one's state, new or from its checkpoint: weights, calibrated scales and grids, optimiser, tally."""
+def share_state(session: Session, ranks: Ranks) -> None:
+    """In the first process: give the others what it begins with, new or from its checkpoint."""
     if ranks.size > 1:
-        state = ranks.share(session.state_dict({}) if ranks.leads else None, fabric.device)
-        if not ranks.leads:
-            session.load_state_dict(state)
+        ranks.share(session.state_dict({}))
         ranks.check_equal(session.potential, "at the start")
+
+
+def session_of_first(potential: nn.Module, config: TrainerConfig, fabric: Fabric, ranks: Ranks) -> Session:
+    """In the others: the first process's weights, calibrated scales and grids, optimiser and tally."""
+    state = ranks.share(None, fabric.device)
+    potential.load_state_dict(state["model"])  # first of all: a grid decides the shape of what is trained
+    session = Session(potential, config)
+    session.load_state_dict(state)
+    ranks.check_equal(potential, "at the start")
+    return session
 
 
 def take_off(session: Session, train: Sequence[Graph], val: Sequence[Graph], fabric: Fabric, ranks: Ranks) -> None:

@@ -23,7 +23,7 @@ from kanmlip.evaluation.tensor_metrics import TensorMetrics
 from kanmlip.placement.config import HeadConfig
 from kanmlip.training import fit, follow
 from kanmlip.training.config import TrainerConfig
-from kanmlip.training.loop import open_fabric, start_alike
+from kanmlip.training.loop import open_fabric, session_of_first, share_state
 from kanmlip.training.order import part_of, training_batches
 from kanmlip.training.ranks import ALONE, Ranks
 from kanmlip.training.session import Session
@@ -170,7 +170,10 @@ def test_scales_and_grids_that_another_process_calibrated_otherwise_are_the_firs
 
     def start(ranks: Ranks) -> float:
         potential = built[ranks.rank][0]
-        start_alike(Session(potential, settings()), open_fabric(settings()), ranks)
+        if ranks.leads:
+            share_state(Session(potential, settings()), ranks)
+        else:
+            session_of_first(potential, settings(), open_fabric(settings()), ranks)
         return float(potential(graph)["energy"])
 
     assert in_processes(2, start) == [energies[0]] * 2
