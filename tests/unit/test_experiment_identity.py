@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from kanmlip.data.labels import TENSOR_LABELS
 from kanmlip.errors import ConfigError
 from kanmlip.experiment.composition import Sources
-from kanmlip.experiment.config import RunConfig
+from kanmlip.experiment.config import RunConfig, trainer_science
 from kanmlip.experiment.folders import conf_dir
 from kanmlip.experiment.identity import run_id
 from kanmlip.experiment.plan import make_plan
 from kanmlip.experiment.validation import validate_run
 from kanmlip.placement.config import HeadConfig
+from kanmlip.training.config import TrainerConfig
 from tests.integration.application import FAKES, environment
 
 SHA = "a" * 64
@@ -125,6 +130,22 @@ def test_batches_that_are_filled_by_size_have_no_number_of_structures() -> None:
     by_size = (*FAKE, "trainer.batch_atoms=99")
     assert identify(*by_size, "trainer.batch_size=3") == identify(*by_size)
     assert not {"batch_atoms", "batch_edges", "devices"} & set(configure(*FAKE).science()["trainer"])
+
+
+def test_recorded_runs_keep_their_names(repository: Path) -> None:
+    """Settings of the trainer that came after a record leave its name alone."""
+    records = [json.loads(path.read_text()) for path in sorted((repository / "results" / "records").glob("*.json"))]
+    if not records:
+        pytest.skip("no records here")
+    for record in records:
+        science = record["config"]
+        learned = frozenset(label.name for label in TENSOR_LABELS if label.name in science["trainer"]["loss"])
+        science["trainer"] = trainer_science(TrainerConfig(**science["trainer"]), learned)
+        whole = {
+            "schema_version": record["science_version"], "dataset_sha256": record["environment"]["dataset_sha256"], "config": science,
+        }  # fmt: skip
+        text = json.dumps(whole, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        assert record["run_id"].endswith(hashlib.sha256(text.encode()).hexdigest()[:10]), record["run_id"]
 
 
 def test_the_kernels_are_no_part_of_what_a_run_is() -> None:
