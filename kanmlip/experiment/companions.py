@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import faulthandler
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -185,7 +186,7 @@ def main(arguments: Sequence[str]) -> int:
     faulthandler.enable()
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("500")  # as the worker
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    threading.Thread(target=_end_with, args=(parent, folder), daemon=True).start()
     try:
         from kanmlip.experiment.pipeline import prepare_to_follow
         from kanmlip.training.ranks import joined
@@ -201,10 +202,11 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _end_with(parent: int) -> None:
-    """There is nothing to save here that the worker has not."""
+def _end_with(parent: int, folder: Path) -> None:
+    """End when the worker has ended: there is nothing to save here that it has not."""
     while os.getppid() == parent:
         time.sleep(POLL_S)
+    shutil.rmtree(folder, ignore_errors=True)  # which it would have done, had it not been killed
     os._exit(1)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -109,7 +110,7 @@ def test_a_process_that_dies_ends_the_run_with_one_message(
 ) -> None:
     started = time.monotonic()
     assert together.start(launching(4, dies_in(1, how))) == 1
-    assert time.monotonic() - started < 20, "the others must not wait for the dead"
+    assert time.monotonic() - started < 60, "the others must not wait for the dead"
     assert said in together.status["reason"]
     assert (together.status["status"], together.status["resumable"]) == status
     assert "gloo" not in together.status["reason"].lower()
@@ -118,7 +119,8 @@ def test_a_process_that_dies_ends_the_run_with_one_message(
         assert "Traceback" not in together.said
         # With one process, what two began.
         assert scene.start() == 0, scene.said
-        assert "resuming after epoch 3" in scene.said
+        # The first process may have seen the end of epoch 4 before the other one died in it.
+        assert re.search("resuming after epoch [34]", scene.said)
         assert_record_of_one_process(scene)
 
 
