@@ -94,7 +94,8 @@ def companions(run_dir: Path, size: int, cuda: bool) -> Iterator[Ranks]:
     with tempfile.TemporaryDirectory(prefix="kanmlip-") as name:
         others: list[Companion] = []
         try:
-            others += [_start(run_dir, rank, size, Path(name)) for rank in range(1, size)]
+            for rank in range(1, size):
+                others.append(_start(run_dir, rank, size, Path(name)))
             _await_ready(others, oom_kills)
             threading.Thread(target=_watch, args=(others, oom_kills, over), daemon=True).start()
             with joined(0, size, Path(name) / "meeting", cuda) as ranks:
