@@ -41,7 +41,6 @@ class Memory:
 
     def peak(self, call: Callable[[], object]) -> float | None:
         """Bytes at the highest point of a call above those before it; none where the system does not tell."""
-        self.release()
         if self.device.type != "cpu":
             torch.cuda.reset_peak_memory_stats(self.device)
             before = torch.cuda.memory_allocated(self.device)
