@@ -34,6 +34,14 @@ class DivergenceError(KanmlipError):
     """A training run whose loss became NaN or infinite."""
 
 
+class OutOfMemoryError(KanmlipError):
+    """Memory that does not suffice for a batch; the message says which setting to lower, and to what."""
+
+
+class LostProcessError(KanmlipError):
+    """One of the processes of a run is gone; the run can be resumed."""
+
+
 def describe_choice(key: str, value: object, choices: Iterable[str]) -> str:
     """Say that ``value`` is no choice for ``key``, list the choices and name the nearest one.
 

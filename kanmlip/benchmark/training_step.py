@@ -15,8 +15,9 @@ from kanmlip.placement.config import PlacementConfig
 from kanmlip.placement.place import BasisFactory, place
 from kanmlip.placement.report import PlacementReport
 from kanmlip.training.config import TrainerConfig
-from kanmlip.training.loop import training_step
+from kanmlip.training.order import Part
 from kanmlip.training.session import Session
+from kanmlip.training.step import training_step
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
@@ -61,10 +62,11 @@ class Setting:
 def our_epoch(setting: Setting, potential: Potential, fabric: Fabric) -> Callable[[], None]:
     """One epoch of our trainer's steps over ready batches: loss, backward, clipping, optimiser, averaging."""
     potential.to(fabric.device).train()
-    session, data = Session(potential, setting.trainer), setting.batches(fabric.device)
+    session = Session(potential, setting.trainer)
+    data = [Part(graph, graph.num_structures) for graph in setting.batches(fabric.device)]
 
     def epoch() -> None:
-        for graph in data:
-            training_step(session, graph, fabric)
+        for part in data:
+            training_step(session, part, fabric)
 
     return epoch

@@ -10,10 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from kanmlip.data.batching import Limits, Sizes, divide
 from kanmlip.data.graph import Graph
 from kanmlip.data.labels import tensors_in
 from kanmlip.evaluation.metrics import PotentialMetrics
 from kanmlip.training.order import batches
+from kanmlip.training.ranks import ALONE, Ranks
 
 
 @dataclass(frozen=True)
@@ -35,29 +37,34 @@ class Evaluation:
 def evaluate(
     potential: nn.Module,
     graphs: Sequence[Graph],
-    batch_size: int,
+    batch_size: int | Limits,
     device: torch.device | str,
     dtype: torch.dtype | None = None,
     with_predictions: bool = True,
+    ranks: Ranks = ALONE,
 ) -> Evaluation:
     """Evaluate a potential in evaluation mode; its mode is put back afterwards.
 
     Args:
         potential: Called with a batch and ``compute_stress``.
         graphs: The set; labels that every structure has are compared.
-        batch_size: Structures at a time.
+        batch_size: Structures at a time, or what else limits them.
         device: Where to compute.
         dtype: Unused by kanmlip's potentials, which take float64 geometry whatever their precision.
         with_predictions: Also return every prediction.
+        ranks: Processes that divide the set among themselves; each gets the metrics of the whole set, and predictions of its own part.
     """
     device = torch.device(device)
+    limits = Limits(batch_size) if isinstance(batch_size, int) else batch_size
     labels = set.intersection(*(set(graph.labels) for graph in graphs))
+    if ranks.size > 1:
+        graphs = [graphs[i] for i in divide(Sizes.of(graphs).work, ranks.size)[ranks.rank]]
     metrics: PotentialMetrics | None = None
     collected: dict[str, list[NDArray[np.generic]]] = {}
     was_training = potential.training
     potential.to(device).eval()
     try:
-        for graph in batches(graphs, batch_size, device):
+        for graph in batches(graphs, limits, device):
             output = potential(graph, compute_stress="stress" in labels)
             output = {name: value.detach() for name, value in output.items()}
             compared = labels & set(output)
@@ -73,4 +80,15 @@ def evaluate(
                     collected.setdefault("atomic_numbers", []).append(graph.atomic_numbers.cpu().numpy())
     finally:
         potential.train(was_training)
-    return Evaluation(metrics.compute() if metrics else {}, {name: np.concatenate(parts) for name, parts in collected.items()})
+    return Evaluation(_reduced(metrics, ranks), {name: np.concatenate(parts) for name, parts in collected.items()})
+
+
+def _reduced(metrics: PotentialMetrics | None, ranks: Ranks) -> dict[str, float]:
+    """Metrics over what all processes took in, the same on each: sums and counts are added, nothing is averaged twice."""
+    if ranks.size > 1:
+        for rank, sums in enumerate(ranks.gather(metrics.sums() if metrics else {})):
+            if metrics is not None and rank != ranks.rank:
+                metrics.merge(sums)
+    # The first process has structures if any has; what it computes is everybody's, to the last bit.
+    values: dict[str, float] = ranks.share(metrics.compute() if metrics and ranks.leads else {})
+    return values

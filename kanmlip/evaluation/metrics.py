@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import cast
 
 import torch
 from torch import Tensor
-from torchmetrics import MeanAbsoluteError, MeanSquaredError, Metric
+from torchmetrics import Metric
 
 from kanmlip.data.graph import Graph
 from kanmlip.data.labels import tensors_in
-from kanmlip.evaluation.tensor_metrics import TensorMetrics
+from kanmlip.evaluation.tensor_metrics import TensorMetrics, make_metric
 
 # Of energies and what follows from them; those of other tensors are kanmlip.evaluation.tensor_metrics.
 # Metric key → (label, kind of metric, factor from eV, Å to the key's unit).
@@ -39,8 +40,7 @@ class PotentialMetrics:
         self.metrics: dict[str, Metric] = {}
         for key, (label, kind, _) in METRICS.items():
             if label.split("_")[0] in labels:
-                metric: Metric = MeanAbsoluteError() if kind == "mae" else MeanSquaredError(squared=False)
-                self.metrics[key] = metric.set_dtype(torch.float64).to(device)
+                self.metrics[key] = make_metric(kind, device)
         self.tensors = [TensorMetrics(label, device) for label in tensors_in(labels)]
 
     def update(self, output: Mapping[str, Tensor], graph: Graph) -> None:
@@ -55,6 +55,19 @@ class PotentialMetrics:
             metric.update(prediction.double().reshape(-1).contiguous(), label.double().reshape(-1).contiguous())
         for tensor in self.tensors:
             tensor.update(*pairs[tensor.label.name], graph.atomic_numbers)
+
+    def sums(self) -> dict[str, dict[str, Tensor]]:
+        """Metric key → sums and counts of what was taken in, for :meth:`merge`."""
+        metrics = [self.metrics, *(tensor.metrics for tensor in self.tensors)]
+        return {key: cast("dict[str, Tensor]", metric.metric_state) for group in metrics for key, metric in group.items()}
+
+    def merge(self, sums: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Take in what another process took in of the same labels; it may have met species that were not met here."""
+        for key, metric in self.metrics.items():
+            if key in sums:
+                metric.merge_state({name: value.to(metric.device) for name, value in sums[key].items()})
+        for tensor in self.tensors:
+            tensor.merge(sums)
 
     def compute(self) -> dict[str, float]:
         """Metric key → value, over everything taken in."""

@@ -14,7 +14,7 @@ from kanmlip.experiment.basis import BasisConfig
 from kanmlip.models.base import ModelConfig
 from kanmlip.placement.config import HeadConfig, PlacementConfig, head_name
 from kanmlip.schema import Schema
-from kanmlip.training.config import NEWER_SCHEDULE_FIELDS, RUNTIME_FIELDS, ScheduleConfig, TrainerConfig
+from kanmlip.training.config import NEWER_FIELDS, NEWER_SCHEDULE_FIELDS, RUNTIME_FIELDS, ScheduleConfig, TrainerConfig
 from kanmlip.training.loggers import LoggerConfig
 
 # Run ids are split at their hyphens, and are folder names.
@@ -131,12 +131,15 @@ def trainer_science(trainer: TrainerConfig, predicts: frozenset[str]) -> dict[st
     """A trainer's settings without those of where and how visibly it runs.
 
     Left out as well, so that runs from before them have the same id: loss weights of tensors that the model does not predict,
-    and settings newer than recorded runs that are at their defaults.
+    and settings newer than recorded runs that are at their defaults. So is the number of structures in a batch that is filled by size.
     """
     plain: dict[str, Any] = trainer.model_dump(mode="json", exclude=set(RUNTIME_FIELDS))
     for label in TENSOR_LABELS:
         if label.name not in predicts:
             del plain["loss"][label.name]
+    if trainer.limits.by_size:
+        del plain["batch_size"]
+    _drop_defaults(plain, TrainerConfig, NEWER_FIELDS)
     _drop_defaults(plain["schedule"], ScheduleConfig, NEWER_SCHEDULE_FIELDS)
     return plain
 

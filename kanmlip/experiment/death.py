@@ -8,7 +8,7 @@ import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
-from kanmlip.errors import DivergenceError, KanmlipError
+from kanmlip.errors import DivergenceError, KanmlipError, LostProcessError, OutOfMemoryError
 from kanmlip.experiment.status import State, last_lines
 
 # What the machine does to a run, not what the run does: full or lost disks, rights, limits. Going on later is right.
@@ -47,7 +47,9 @@ def of_exception(error: BaseException) -> Death:
     if isinstance(error, DivergenceError):
         return Death("diverged", text or "the loss diverged", last_lines(text), resumable=False)
     if isinstance(error, KanmlipError):
-        return Death("failed", text, last_lines(text), resumable=False, exit_code=error.exit_code)
+        state: State = "oom" if isinstance(error, OutOfMemoryError) else "failed"
+        resumable = isinstance(error, (OutOfMemoryError, LostProcessError))
+        return Death(state, text, last_lines(text), resumable, exit_code=error.exit_code)
     if is_out_of_memory(error):
         return Death("oom", reason, lines, resumable=True)
     if (system := fault_of_system(error)) is not None:

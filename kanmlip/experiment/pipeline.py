@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from kanmlip.errors import ConfigError, DataError
 from kanmlip.evaluation import evaluate
 from kanmlip.evaluation.baselines import baseline_metrics
 from kanmlip.experiment.atomic import read_json, write_json, write_npz
+from kanmlip.experiment.companions import companions
 from kanmlip.experiment.config import RunConfig
 from kanmlip.experiment.environment import describe
 from kanmlip.experiment.record import write_record
@@ -25,8 +26,9 @@ from kanmlip.experiment.status import now
 from kanmlip.experiment.validation import load_run_config
 from kanmlip.kan.backends import kernels_for
 from kanmlip.placement.place import place
-from kanmlip.training import FitResult, fit
+from kanmlip.training import FitResult, fit, follow
 from kanmlip.training.loggers import RunLogger, build_loggers
+from kanmlip.training.ranks import Ranks
 
 if TYPE_CHECKING:
     from kanmlip.data.base import Splits
@@ -47,7 +49,7 @@ def run(run_dir: Path) -> None:
     """
     config = load_run_config(run_dir)
     seed_everything(config.seed)
-    device = resolve_device(config.trainer.device)
+    device = resolve_device(config.trainer.device, config.trainer.devices)
     check_backend(config, device)
     dtype = getattr(torch, config.trainer.precision)
     splits = config.dataset.load(data_root())
@@ -83,15 +85,38 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def resolve_device(device: str) -> str:
+def prepare_to_follow(run_dir: Path) -> tuple[Callable[[Ranks], None], bool]:
+    """What a process of a run besides its worker does: the same data and model, then its parts of the training.
+
+    Returns:
+        The training, to be called when the processes have met; and whether it is on GPUs.
+
+    Raises:
+        kanmlip.errors.KanmlipError: As :func:`run`.
+    """
+    config = load_run_config(run_dir)
+    seed_everything(config.seed)
+    cuda = resolve_device(config.trainer.device, config.trainer.devices) != "cpu"
+    graphs = split_graphs(config, config.dataset.load(data_root()))
+    stats = compute_statistics(graphs["train"], config.model.cutoff)
+    potential, _ = build(config, stats, graphs["train"], getattr(torch, config.trainer.precision))
+    return lambda ranks: follow(potential, graphs["train"], graphs["val"], config.trainer, config.seed, ranks), cuda
+
+
+def resolve_device(device: str, count: int = 1) -> str:
     """``cpu`` or ``cuda``; ``auto`` is CUDA where there is one.
 
     Raises:
-        ConfigError: If CUDA is asked for and there is none.
+        ConfigError: If CUDA is asked for and there is none, or fewer GPUs than processes.
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("trainer.device=cuda, but torch finds no CUDA device; use trainer.device=auto or trainer.device=cpu")
-    return "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
+    chosen = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
+    if chosen == "cuda" and count > torch.cuda.device_count():
+        raise ConfigError(
+            f"trainer.devices={count}, but torch finds {torch.cuda.device_count()} GPU(s); set trainer.devices={torch.cuda.device_count()}"
+        )
+    return chosen
 
 
 def check_backend(config: RunConfig, device: str) -> None:
@@ -113,6 +138,7 @@ def write_environment(run_dir: Path, config: RunConfig, splits: Splits, device: 
     environment = describe(device, config.trainer.threads, splits.sha256)
     earlier = [commit for commit in (*before.get("earlier_commits", ()), before.get("commit")) if commit]
     environment |= {
+        "devices": config.trainer.devices,
         "started": before.get("started") or now(),
         "finished": None,
         "earlier_commits": sorted(set(earlier) - {environment["commit"]}),
@@ -159,7 +185,9 @@ def train(
 ) -> FitResult:
     """Fit, with what is needed to build the potential again stored beside its weights."""
     metadata = {"run_id": run_dir.name, "config": config.to_plain(), "stats": asdict(stats)}
-    return fit(potential, graphs["train"], graphs["val"], config.trainer, run_dir, loggers, config.seed, metadata)
+    cuda = resolve_device(config.trainer.device) != "cpu"
+    with companions(run_dir, config.trainer.devices, cuda) as ranks:
+        return fit(potential, graphs["train"], graphs["val"], config.trainer, run_dir, loggers, config.seed, metadata, ranks)
 
 
 def assess(
@@ -170,7 +198,7 @@ def assess(
     predictions: dict[str, np.ndarray] = {}
     for name in SPLITS:
         if graphs[name]:
-            evaluation = evaluate(potential, graphs[name], config.trainer.eval_batch_size, device, dtype)
+            evaluation = evaluate(potential, graphs[name], config.trainer.eval_limits, device, dtype)
             metrics |= {f"{name}/{key}": value for key, value in evaluation.metrics.items()}
             predictions |= {f"{name}/{key}": value for key, value in evaluation.predictions.items()}
     return metrics, predictions

@@ -19,7 +19,8 @@ from kanmlip.training.history import condense, read_history
 # The form of the file; the version of what runs compute, which their names contain, is another. 1 had neither structures nor history.
 RECORD_FORM = 2
 ENVIRONMENT_KEYS = (
-    "commit", "dirty", "hardware", "device", "threads", "versions", "dataset_sha256", "driver", "started", "finished", "earlier_commits",
+    "commit", "dirty", "hardware", "device", "devices", "threads", "versions", "dataset_sha256", "driver", "started", "finished",
+    "earlier_commits",
 )  # fmt: skip
 
 

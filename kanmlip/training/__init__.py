@@ -6,9 +6,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kanmlip.training.loop import FitResult, fit
+    from kanmlip.training.loop import FitResult, fit, follow
 
-__all__ = ["FitResult", "fit"]
+__all__ = ["FitResult", "fit", "follow"]
 
 
 def __getattr__(name: str) -> Any:

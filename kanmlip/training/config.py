@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from kanmlip.data.batching import Limits
 from kanmlip.schema import Schema
 
 
@@ -81,11 +82,21 @@ class TrainerConfig(Schema):
     ``RUNTIME_FIELDS`` do not enter the run's hash: they say where and how visibly a run is made, not what it computes.
     ``monitor=auto`` stands for a metric of the first label that model and data share, in the order of
     :data:`kanmlip.experiment.rules.MONITORS`.
+
+    Attributes:
+        batch_size: Structures in a batch; without effect where ``batch_atoms`` or ``batch_edges`` is set.
+        eval_batch_size: Structures evaluated at a time; likewise.
+        batch_atoms: The most atoms in a batch, which then has as many structures as fit.
+        batch_edges: The most directed edges in a batch, which memory and time of a step follow more closely.
+        devices: Processes that divide each batch among themselves: GPUs of this machine, or processes of ``threads`` threads on its CPU.
+        preflight: Try the largest batches before the first epoch, so that memory runs out there or nowhere.
     """
 
     max_epochs: int = Field(100, ge=1)
     batch_size: int = Field(5, ge=1)
     eval_batch_size: int = Field(10, ge=1)
+    batch_atoms: int | None = Field(None, ge=1)
+    batch_edges: int | None = Field(None, ge=1)
     loss: LossConfig = LossConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
@@ -96,11 +107,26 @@ class TrainerConfig(Schema):
     precision: Literal["float32", "float64"] = "float32"
     tf32: bool = False
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    devices: int = Field(1, ge=1)
     threads: int | None = Field(1, ge=1)
+    preflight: bool = True
     progress_bar: bool = True
     checkpoint_every_epochs: int = Field(1, ge=1)
 
+    @property
+    def limits(self) -> Limits:
+        """Of a training batch, over all devices together."""
+        by_size = self.batch_atoms is not None or self.batch_edges is not None
+        return Limits(None if by_size else self.batch_size, self.batch_atoms, self.batch_edges)
 
-RUNTIME_FIELDS = frozenset({"device", "threads", "progress_bar", "checkpoint_every_epochs", "eval_batch_size"})
+    @property
+    def eval_limits(self) -> Limits:
+        """Of the structures that one device evaluates at a time."""
+        return self.limits if self.limits.by_size else Limits(self.eval_batch_size)
+
+
+RUNTIME_FIELDS = frozenset({"device", "devices", "threads", "preflight", "progress_bar", "checkpoint_every_epochs", "eval_batch_size"})
+# Settings that came after runs had been recorded: they enter the hash only where they are not at their default.
+NEWER_FIELDS = ("batch_atoms", "batch_edges")
 # Settings of the schedule that came after runs had been recorded: they enter the hash only where they are not at their default.
 NEWER_SCHEDULE_FIELDS = ("cooldown", "follow")

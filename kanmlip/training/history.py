@@ -39,7 +39,7 @@ def condense(rows: Sequence[Row], updates_per_epoch: int) -> dict[str, str]:
 
     Args:
         rows: One an epoch.
-        updates_per_epoch: Optimiser steps in an epoch.
+        updates_per_epoch: Optimiser steps in an epoch; of batches filled by size, whose number may differ by a few, the mean.
 
     Returns:
         Column → numbers separated by blanks: ``epoch``, ``updates``, ``time/train_s`` (seconds in the training loop until then) and the

@@ -1,4 +1,7 @@
-"""The training loop, the same for every model: on Lightning Fabric, resumable after every epoch to the last bit."""
+"""The training loop, the same for every model: on Lightning Fabric, resumable after every epoch to the last bit.
+
+Of several processes the first runs :func:`fit`, the others :func:`follow`; both go through the same epochs.
+"""
 
 from __future__ import annotations
 
@@ -19,10 +22,13 @@ from kanmlip.training.checkpoints import CheckpointStore
 from kanmlip.training.config import TrainerConfig
 from kanmlip.training.history import History, Row
 from kanmlip.training.loggers import RunLogger
-from kanmlip.training.loss import check_labels, loss_terms, total_loss
-from kanmlip.training.order import shuffled_batches
+from kanmlip.training.loss import check_labels
+from kanmlip.training.order import check_limits, training_batches
+from kanmlip.training.preflight import advising, preflight
 from kanmlip.training.progress import Progress
+from kanmlip.training.ranks import ALONE, Ranks
 from kanmlip.training.session import Session
+from kanmlip.training.step import compute_gradients, training_step
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
@@ -40,7 +46,7 @@ class FitResult:
         best_epoch: Epoch of the weights that the potential now has, counted from 1.
         best_value: Their value of the monitored metric.
         stopped_because: ``max_epochs`` or the early stopping's reason.
-        peak_allocated_MB: Peak memory allocated by torch on the GPU; none on a CPU.
+        peak_allocated_MB: Peak memory allocated by torch on the GPU, the fullest one of several; none on a CPU.
         history_path: history.csv.
     """
 
@@ -64,11 +70,13 @@ def fit(
     loggers: Sequence[RunLogger],
     seed: int,
     metadata: Mapping[str, Any],
+    ranks: Ranks = ALONE,
 ) -> FitResult:
     """Train a potential in place; afterwards it holds the averaged weights of its best epoch, in evaluation mode.
 
     Continues by itself where ``run_dir/checkpoints`` says. The order of the data depends on seed and epoch alone and
-    nothing else is random, so an interrupted run ends bit for bit like an undisturbed one on the same kind of machine.
+    nothing else is random, so an interrupted run ends bit for bit like an undisturbed one on the same kind of machine with as many
+    processes. Another number of them changes the order in which gradients are summed, and nothing else.
 
     Args:
         potential: In its final precision; called with a batch and ``compute_stress``, returns the labels that it predicts.
@@ -79,22 +87,29 @@ def fit(
         loggers: From :func:`kanmlip.training.loggers.build_loggers`; finalised here.
         seed: Seed of the order of the data.
         metadata: Plain data kept in the checkpoints.
+        ranks: The processes that train together, of which this is the first.
 
     Raises:
-        ConfigError: If a label that the loss needs is missing, the monitored metric does not exist, or the checkpoints are another
-            run's.
+        ConfigError: If a label that the loss needs is missing, a structure is larger than a batch, the monitored metric does not exist,
+            or the checkpoints are another run's.
+        OutOfMemoryError: If memory does not suffice for the largest batch; before the first epoch, unless ``preflight`` is off.
         DivergenceError: If the loss or a weight is not finite, or the monitored metric in no epoch; checkpoints of earlier epochs stay.
+        LostProcessError: If another process is gone.
     """
     check_labels(config.loss, {"training": train, "validation": val})
-    fabric = open_fabric(config)
+    check_limits(config.limits, train)
+    fabric = open_fabric(config, ranks)
     potential.to(fabric.device)
     session, store = Session(potential, config), CheckpointStore(run_dir / "checkpoints", metadata.get("run_id"))
     state = store.resume(fabric.device)
     if state is not None:
         session.load_state_dict(state)
         print(f"resuming after epoch {session.epoch}", flush=True)
+    share_state(session, ranks)
+    take_off(session, train, val, fabric, ranks)
     history = History(run_dir / "history.csv", session.rows)
-    record_epochs(epochs(session, train, val, seed, fabric, store, metadata), history, loggers)
+    record_epochs(epochs(session, train, val, seed, fabric, store, metadata, ranks), history, loggers)
+    peaks = ranks.gather(torch.cuda.max_memory_allocated(fabric.device) / 1e6 if fabric.device.type == "cuda" else None)
     if session.best_epoch == 0:
         raise DivergenceError(
             f"{config.monitor} was not finite in any of {session.epoch} epochs though the loss was: look for validation frames that are "
@@ -110,9 +125,66 @@ def fit(
         best_epoch=session.best_epoch,
         best_value=session.best_value,
         stopped_because=session.stop_reason() or "max_epochs",
-        peak_allocated_MB=torch.cuda.max_memory_allocated(fabric.device) / 1e6 if fabric.device.type == "cuda" else None,
+        peak_allocated_MB=max(peaks) if None not in peaks else None,
         history_path=history.path,
     )
+
+
+def follow(potential: nn.Module, train: Sequence[Graph], val: Sequence[Graph], config: TrainerConfig, seed: int, ranks: Ranks) -> None:
+    """What the processes of a run do besides the first: their parts of :func:`fit`, without writing anything.
+
+    Args:
+        potential: As the first process has it; its weights are replaced by that one's.
+        train: The whole training set.
+        val: The whole validation set.
+        config: The trainer's settings.
+        seed: Seed of the order of the data.
+        ranks: The processes that train together.
+
+    Raises:
+        As :func:`fit`.
+    """
+    fabric = open_fabric(config, ranks)
+    potential.to(fabric.device)
+    session = session_of_first(potential, config, fabric, ranks)
+    take_off(session, train, val, fabric, ranks)
+    while session.stop_reason() is None:
+        row = run_epoch(session, train, val, seed, fabric, ranks)
+        session.end_epoch(float(row[config.monitor]), float(row["train/loss"]))
+    ranks.gather(torch.cuda.max_memory_allocated(fabric.device) / 1e6 if fabric.device.type == "cuda" else None)
+
+
+def share_state(session: Session, ranks: Ranks) -> None:
+    """In the first process: give the others what it begins with, new or from its checkpoint."""
+    if ranks.size > 1:
+        ranks.share(session.state_dict({}))
+        ranks.check_equal(session.potential, "at the start")
+
+
+def session_of_first(potential: nn.Module, config: TrainerConfig, fabric: Fabric, ranks: Ranks) -> Session:
+    """In the others: the first process's weights, calibrated scales and grids, optimiser and tally."""
+    state = ranks.share(None, fabric.device)
+    potential.load_state_dict(state["model"])  # first of all: a grid decides the shape of what is trained
+    session = Session(potential, config)
+    session.load_state_dict(state)
+    ranks.check_equal(potential, "at the start")
+    return session
+
+
+def take_off(session: Session, train: Sequence[Graph], val: Sequence[Graph], fabric: Fabric, ranks: Ranks) -> None:
+    """Try the largest batches, unless nothing is left to do or it is not wanted."""
+    if session.config.preflight and session.stop_reason() is None:
+        preflight(
+            session.potential,
+            lambda part: compute_gradients(session, part, fabric),
+            session.config,
+            {"training": train, "validation": val},
+            fabric.device,
+            ranks,
+        )
+        session.optimizer.zero_grad(set_to_none=True)
+        if fabric.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(fabric.device)
 
 
 def epochs(
@@ -123,12 +195,13 @@ def epochs(
     fabric: Fabric,
     store: CheckpointStore,
     metadata: Mapping[str, Any],
+    ranks: Ranks = ALONE,
 ) -> Iterator[Row]:
     """Train epoch by epoch until the session says stop; each row of the history comes after its checkpoint is safe."""
     config, potential = session.config, session.potential
     with Progress(config.max_epochs, session.epoch, config.progress_bar) as progress:
         while session.stop_reason() is None:
-            row = run_epoch(session, train, val, seed, fabric)
+            row = run_epoch(session, train, val, seed, fabric, ranks)
             improved = session.end_epoch(float(row[config.monitor]), float(row["train/loss"]))
             session.rows.append(row)
             if improved:
@@ -157,8 +230,8 @@ def record_epochs(rows: Iterable[Row], history: History, loggers: Sequence[RunLo
             logger.finalize(outcome)
 
 
-def open_fabric(config: TrainerConfig) -> Fabric:
-    """Choose the device, say which, and set threads and matrix precision for this process."""
+def open_fabric(config: TrainerConfig, ranks: Ranks = ALONE) -> Fabric:
+    """Choose the device of this process, say which, and set threads and matrix precision."""
     from lightning.fabric import Fabric
 
     if config.threads is not None:
@@ -167,28 +240,31 @@ def open_fabric(config: TrainerConfig) -> Fabric:
     wants_cuda = config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
     if wants_cuda and not torch.cuda.is_available():
         raise ConfigError("trainer.device=cuda, but torch finds no CUDA device; use trainer.device=auto or trainer.device=cpu")
-    fabric = Fabric(accelerator="cuda" if wants_cuda else "cpu", devices=1)
+    # One device to Fabric: what several processes exchange is kanmlip.training.ranks.
+    fabric = Fabric(accelerator="cuda", devices=[ranks.rank]) if wants_cuda else Fabric(accelerator="cpu", devices=1)
+    together = f" in {ranks.size} processes" if ranks.size > 1 else ""
     if wants_cuda:
         torch.cuda.reset_peak_memory_stats(fabric.device)
-        print(f"training on {torch.cuda.get_device_name(fabric.device)}", flush=True)
+        print(f"training on {torch.cuda.get_device_name(fabric.device)}{together}", flush=True)
     else:
-        print(f"training on the CPU, {torch.get_num_threads()} thread(s)", flush=True)
+        print(f"training on the CPU, {torch.get_num_threads()} thread(s){' each' if together else ''}{together}", flush=True)
     return fabric
 
 
-def run_epoch(session: Session, train: Sequence[Graph], val: Sequence[Graph], seed: int, fabric: Fabric) -> Row:
+def run_epoch(session: Session, train: Sequence[Graph], val: Sequence[Graph], seed: int, fabric: Fabric, ranks: Ranks = ALONE) -> Row:
     """Train on every structure once and validate the averaged weights; returns the epoch's row of the history."""
     config, potential = session.config, session.potential
     learning_rate = session.learning_rate
     potential.train()
     sums: dict[str, Tensor] = {}
     start = time.perf_counter()
-    for graph in shuffled_batches(train, config.batch_size, seed, session.epoch, fabric.device):
-        terms = training_step(session, graph, fabric)
-        for name, value in terms.items():
-            sums[name] = sums.get(name, torch.zeros_like(value)) + value * graph.num_structures
+    with advising("training", config, fabric.device):
+        for part in training_batches(train, config.limits, seed, session.epoch, fabric.device, ranks):
+            terms = training_step(session, part, fabric, ranks)
+            for name, value in terms.items():
+                sums[name] = sums.get(name, torch.zeros_like(value)) + value * part.structures
     # One look at the numbers an epoch: reading them makes a GPU wait.
-    losses = {f"train/loss_{name}" if name != "loss" else "train/loss": float(total) / len(train) for name, total in sums.items()}
+    losses = mean_losses({name: float(total) for name, total in sums.items()}, len(train), ranks)
     seconds = time.perf_counter() - start
     if not all(abs(value) < float("inf") for value in losses.values()):
         raise DivergenceError(
@@ -197,26 +273,19 @@ def run_epoch(session: Session, train: Sequence[Graph], val: Sequence[Graph], se
         )
     session.train_s += seconds
     session.epoch_s.append(seconds)
-    with session.average.applied():
-        metrics = evaluate(potential, val, config.eval_batch_size, fabric.device, with_predictions=False).metrics
+    with session.average.applied(), advising("validation", config, fabric.device):
+        metrics = evaluate(potential, val, config.eval_limits, fabric.device, with_predictions=False, ranks=ranks).metrics
     values = {f"val/{name}": value for name, value in metrics.items()}
     if config.monitor not in values:
         raise ConfigError(f"trainer.monitor={config.monitor} is not measured on this set; choose from: {', '.join(sorted(values))}")
+    ranks.check_equal(potential, f"after epoch {session.epoch + 1}")
     return {"epoch": session.epoch + 1, "lr": learning_rate, **losses, **values, "time/train_s": session.train_s}
 
 
-def training_step(session: Session, graph: Graph, fabric: Fabric) -> dict[str, Tensor]:
-    """One update; returns the detached loss and its terms."""
-    config = session.config
-    session.optimizer.zero_grad(set_to_none=True)
-    output = session.potential(graph, compute_stress=config.loss.stress > 0)
-    terms = loss_terms(config.loss, output, graph)
-    loss = total_loss(config.loss, terms)
-    # Positions require gradients, for the forces; the loss's gradient by them is nobody's: do not compute it.
-    fabric.backward(loss, inputs=session.average.parameters)
-    if config.gradient_clip is not None:
-        torch.nn.utils.clip_grad_norm_(session.average.parameters, config.gradient_clip, foreach=True)
-    session.optimizer.step()
-    session.average.update()
-    session.updates += 1
-    return {"loss": loss.detach(), **{name: value.detach() for name, value in terms.items()}}
+def mean_losses(sums: Mapping[str, float], structures: int, ranks: Ranks) -> dict[str, float]:
+    """Loss and terms over an epoch from what each process summed up; a process that had no structure knows of none."""
+    totals: dict[str, float] = {}
+    for own in ranks.gather(dict(sums)):
+        for name, value in own.items():
+            totals[name] = totals.get(name, 0.0) + value
+    return {f"train/loss_{name}" if name != "loss" else "train/loss": total / structures for name, total in totals.items()}

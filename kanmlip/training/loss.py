@@ -11,6 +11,7 @@ from kanmlip.data.graph import Graph
 from kanmlip.data.labels import LABELS
 from kanmlip.errors import ConfigError
 from kanmlip.training.config import LossConfig
+from kanmlip.training.order import Part
 
 TERMS = tuple(LABELS)
 
@@ -55,6 +56,14 @@ def loss_terms(config: LossConfig, output: Mapping[str, Tensor], graph: Graph) -
             residual = residual / graph.num_atoms
         terms[term] = _mean(config, residual)
     return terms
+
+
+def terms_of_whole(terms: Mapping[str, Tensor], part: Part) -> dict[str, Tensor]:
+    """What a part of a batch brings to the terms of the whole batch: summed over the parts, they are the batch's means."""
+    if part.of_structures == 1.0:
+        return dict(terms)
+    shares = {"structure": part.of_structures, "atom": part.of_atoms}
+    return {name: shares[LABELS[name].per] * value for name, value in terms.items()}
 
 
 def total_loss(config: LossConfig, terms: Mapping[str, Tensor]) -> Tensor:

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from kanmlip.data.labels import TENSOR_LABELS
 from kanmlip.errors import ConfigError
 from kanmlip.experiment.composition import Sources
-from kanmlip.experiment.config import RunConfig
+from kanmlip.experiment.config import RunConfig, trainer_science
 from kanmlip.experiment.folders import conf_dir
 from kanmlip.experiment.identity import run_id
 from kanmlip.experiment.plan import make_plan
 from kanmlip.experiment.validation import validate_run
 from kanmlip.placement.config import HeadConfig
+from kanmlip.training.config import TrainerConfig
 from tests.integration.application import FAKES, environment
 
 SHA = "a" * 64
@@ -51,6 +56,8 @@ def test_form() -> None:
         ("trainer.progress_bar=false",),
         ("trainer.checkpoint_every_epochs=5",),
         ("trainer.eval_batch_size=3",),
+        ("trainer.devices=4",),
+        ("trainer.preflight=false",),
         ("timeout_s=100", "force=true"),
         ("trainer.gradient_clip=10",),  # an integer for a float
     ],
@@ -73,7 +80,8 @@ def test_what_has_no_effect_does_not_enter() -> None:
 @pytest.mark.parametrize(
     "different",
     ["seed=2", "trainer.max_epochs=3", "trainer.optimizer.lr=0.1", "basis.num_basis=4", "placement.head.norm=layer", "model.cutoff=3.5",
-     "dataset.n_train=3", "budget=smoke", "trainer.precision=float64"],
+     "dataset.n_train=3", "budget=smoke", "trainer.precision=float64", "trainer.batch_size=2", "trainer.batch_atoms=99",
+     "trainer.batch_edges=99"],
 )  # fmt: skip
 def test_what_changes_a_result_enters(different: str) -> None:
     assert identify(*FAKE, different) != identify(*FAKE)
@@ -116,6 +124,28 @@ def test_settings_newer_than_recorded_runs_enter_only_when_they_are_not_at_their
     assert not set(change) & set(config.science()["placement"]["head"])
     assert change.items() <= changed.science()["placement"]["head"].items()
     assert run_id(changed, SHA) != run_id(config, SHA)
+
+
+def test_batches_that_are_filled_by_size_have_no_number_of_structures() -> None:
+    by_size = (*FAKE, "trainer.batch_atoms=99")
+    assert identify(*by_size, "trainer.batch_size=3") == identify(*by_size)
+    assert not {"batch_atoms", "batch_edges", "devices"} & set(configure(*FAKE).science()["trainer"])
+
+
+def test_recorded_runs_keep_their_names(repository: Path) -> None:
+    """Settings of the trainer that came after a record leave its name alone."""
+    records = [json.loads(path.read_text()) for path in sorted((repository / "results" / "records").glob("*.json"))]
+    if not records:
+        pytest.skip("no records here")
+    for record in records:
+        science = record["config"]
+        learned = frozenset(label.name for label in TENSOR_LABELS if label.name in science["trainer"]["loss"])
+        science["trainer"] = trainer_science(TrainerConfig(**science["trainer"]), learned)
+        whole = {
+            "schema_version": record["science_version"], "dataset_sha256": record["environment"]["dataset_sha256"], "config": science,
+        }  # fmt: skip
+        text = json.dumps(whole, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        assert record["run_id"].endswith(hashlib.sha256(text.encode()).hexdigest()[:10]), record["run_id"]
 
 
 def test_the_kernels_are_no_part_of_what_a_run_is() -> None:

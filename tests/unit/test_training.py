@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from kanmlip.data.batching import Limits
 from kanmlip.data.graph import Graph
 from kanmlip.data.neighbours import build_graphs
 from kanmlip.errors import ConfigError, DivergenceError
@@ -23,7 +24,7 @@ from kanmlip.training.averaging import ParameterAverage
 from kanmlip.training.config import TrainerConfig
 from kanmlip.training.loggers import LoggerConfig, build_loggers
 from kanmlip.training.loss import loss_terms, total_loss
-from kanmlip.training.order import shuffled_batches
+from kanmlip.training.order import training_batches
 from kanmlip.training.session import Session
 from tests.fakes import PairPotential, pair_frames
 
@@ -102,7 +103,8 @@ def test_the_average_is_the_formula_and_leaves_the_trained_parameters_alone() ->
 
 
 def test_the_loss_is_its_formula(train: list[Graph]) -> None:
-    graph = next(shuffled_batches(train, 3, 0, 0, torch.device("cpu")))
+    graph = next(training_batches(train, Limits(3), 0, 0, torch.device("cpu"))).graph
+    assert graph is not None
     output = PairPotential().eval()(graph, compute_stress=True)
     config = settings(loss={"energy": 2.0, "forces": 3.0, "stress": 0.0}).loss
     energy = ((output["energy"] - graph.labels["energy"]) / graph.num_atoms).square().mean()
@@ -129,7 +131,8 @@ def test_gradients_are_clipped(train: list[Graph], val: list[Graph], tmp_path: P
 
 def test_order_is_a_function_of_seed_and_epoch_that_sees_every_structure_once(train: list[Graph]) -> None:
     def frames(seed: int, epoch: int) -> list[int]:
-        return [int(f) for graph in shuffled_batches(train, 5, seed, epoch, torch.device("cpu")) for f in graph.frame]
+        parts = training_batches(train, Limits(5), seed, epoch, torch.device("cpu"))
+        return [int(f) for part in parts if part.graph is not None for f in part.graph.frame]
 
     assert frames(1, 2) == frames(1, 2)
     assert frames(1, 2) != frames(1, 3) != frames(2, 3)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from kanmlip.data.batching import Limits
 from kanmlip.data.graph import Graph
 from kanmlip.data.neighbours import build_graphs
 from kanmlip.data.toy_bec import ToyBEC
@@ -18,7 +19,7 @@ from kanmlip.evaluation import evaluate
 from kanmlip.training import FitResult, fit
 from kanmlip.training.config import DEFAULT_WEIGHTS, LossConfig, TrainerConfig
 from kanmlip.training.loss import TERMS, loss_terms, total_loss
-from kanmlip.training.order import shuffled_batches
+from kanmlip.training.order import training_batches
 from tests.tensor_fakes import SpeciesTensors
 
 CUTOFF = 2.6  # Å: nearest neighbours alone, whose dyads the fake potential adds up
@@ -72,7 +73,8 @@ def test_it_learns_charges_and_a_tensor_of_the_structure(graphs: tuple[list[Grap
 
 
 def test_the_loss_is_the_mean_square_over_all_components(graphs: tuple[list[Graph], list[Graph]]) -> None:
-    graph = next(shuffled_batches(graphs[0], 5, 0, 0, torch.device("cpu")))
+    graph = next(training_batches(graphs[0], Limits(5), 0, 0, torch.device("cpu"))).graph
+    assert graph is not None
     output = SpeciesTensors()(graph)
     config = LossConfig(energy=0, forces=0, born_effective_charges=3.0, dielectric_tensor=0.5)
     terms = loss_terms(config, output, graph)

@@ -1,0 +1,57 @@
+"""Structures a second of batches filled by size over those of a fixed number of structures, at equal peak memory (issue 7's bar: 1.3).
+
+    python scripts/batching_speed.py                              # MACE on carbon, small, CPU, one thread: some ten minutes
+    python scripts/batching_speed.py --device cuda --size gpu --frames 0 --batch-size 16
+
+Writes ``batching_<model>_<size>.md`` and ``.json`` into the results root's ``benchmarks``. Run it on an otherwise idle machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch is loaded
+
+
+def main() -> int:
+    """Measure, write, print."""
+    from kanmlip.benchmark.batching import Contest, compare, plain, report
+    from kanmlip.benchmark.machine import Watch
+    from kanmlip.benchmark.report import environment_lines, write
+    from kanmlip.errors import KanmlipError
+    from kanmlip.experiment import results_root
+    from kanmlip.experiment.environment import describe
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="mace")
+    parser.add_argument("--size", default="small", help="column of the sizes in conf/model (default %(default)s)")
+    parser.add_argument("--dataset", default="carbon")
+    parser.add_argument("--frames", type=int, default=60, help="training structures; 0 for all of the budget's (default %(default)s)")
+    parser.add_argument("--batch-size", type=int, default=5, help="of the fixed batches (default %(default)s)")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--rounds", type=int, default=7, help="epochs of each (default %(default)s)")
+    parser.add_argument("--output", type=Path, default=None, help="folder (default: benchmarks in the results root)")
+    options = parser.parse_args()
+    contest = Contest(
+        options.model, options.size, options.dataset, options.frames or None, options.batch_size, options.device, options.rounds
+    )
+    watch = Watch()
+    try:
+        outcome = compare(contest, lambda text: print(text, file=sys.stderr, flush=True))
+    except KanmlipError as error:
+        print(f"batching_speed: {error}", file=sys.stderr)
+        return error.exit_code
+    quietness, environment = watch.stop(), describe(contest.device, 1, contest.dataset)
+    markdown = report(contest, outcome, environment_lines(environment, contest.rounds, quietness))
+    folder = options.output or results_root() / "benchmarks"
+    write(folder, f"batching_{contest.model}_{contest.size}", markdown, plain(contest, outcome, environment, asdict(quietness)))
+    print(markdown)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
