@@ -79,7 +79,8 @@ class TrainerConfig(Schema):
     """Everything of the training loop that can change a result, and the few switches that cannot.
 
     ``RUNTIME_FIELDS`` do not enter the run's hash: they say where and how visibly a run is made, not what it computes.
-    ``monitor=auto`` stands for a metric of the first label that model and data share, in the order of
+    ``gpu_slots`` is how many runs may compute on a GPU at a time, this one among them; more wait. More than one spoils their times,
+    which tables leave out then. ``monitor=auto`` stands for a metric of the first label that model and data share, in the order of
     :data:`kanmlip.experiment.rules.MONITORS`.
     """
 
@@ -97,10 +98,11 @@ class TrainerConfig(Schema):
     tf32: bool = False
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int | None = Field(1, ge=1)
+    gpu_slots: int = Field(1, ge=1)
     progress_bar: bool = True
     checkpoint_every_epochs: int = Field(1, ge=1)
 
 
-RUNTIME_FIELDS = frozenset({"device", "threads", "progress_bar", "checkpoint_every_epochs", "eval_batch_size"})
+RUNTIME_FIELDS = frozenset({"device", "threads", "gpu_slots", "progress_bar", "checkpoint_every_epochs", "eval_batch_size"})
 # Settings of the schedule that came after runs had been recorded: they enter the hash only where they are not at their default.
 NEWER_SCHEDULE_FIELDS = ("cooldown", "follow")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.faults import forked, kills
-from tests.integration.application import FAKES, command, environment, records, results, statuses
+from tests.integration.application import command, environment, records, results, statuses
 
 timeless = kills.load().timeless
 EPOCHS = 12
@@ -114,6 +114,3 @@ def worker(run_folder: Path) -> int:
     pid: int = json.loads((run_folder / "status.json").read_text())["pid"]
     os.kill(pid, 0)
     return pid
-
-
-__all__ = ["EPOCHS", "FAKES", "FOUR", "Sweep", "assert_same", "epochs", "parent", "results", "started", "statuses", "under_way", "undisturbed", "worker"]

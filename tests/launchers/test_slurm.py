@@ -6,16 +6,17 @@ import json
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.integration.application import REPOSITORY, environment
+from tests.integration.application import FAKES, REPOSITORY, environment, results, statuses
 from tests.launchers import one_node_slurm
 from tests.launchers.one_node_slurm import Slurm, until
-from tests.launchers.sweep_of_four import FOUR, assert_same, epochs, results, started, statuses, under_way, worker
+from tests.launchers.sweep_of_four import FOUR, assert_same, epochs, started, under_way, worker
 
 ABSENT = one_node_slurm.missing()
 pytestmark = pytest.mark.skipif(ABSENT is not None, reason=ABSENT or "")
@@ -76,7 +77,7 @@ def test_a_sweep_inside_one_job_is_queued_again(slurm: Slurm, undisturbed: dict[
     script = tmp_path / "bin" / "kanmlip-train"
     script.parent.mkdir()
     call = environment()
-    script.write_text(f'#!/bin/bash\nexec "{os.sys.executable}" -m kanmlip.cli.train --config-dir "{REPOSITORY}/tests/integration/conf" "$@"\n')
+    script.write_text(f'#!/bin/bash\nexec "{sys.executable}" -m kanmlip.cli.train --config-dir "{FAKES}" "$@"\n')
     script.chmod(0o755)
     path = os.pathsep.join((str(script.parent), slurm.environment["PATH"]))
     call |= {**slurm.environment, "PATH": path, "KANMLIP_TEST_DELAY": "0.1"}
@@ -84,8 +85,9 @@ def test_a_sweep_inside_one_job_is_queued_again(slurm: Slurm, undisturbed: dict[
     arguments[arguments.index("placement=none,output")] = "placement=output"
     arguments[arguments.index("seed=1,2")] = "seed=1"
     log = tmp_path / "job.log"
+    batch = ("--parsable", "--gpus-per-node=1", "--cpus-per-task=1", f"--output={log}", str(REPOSITORY / "scripts" / "slurm.sh"))
     submitted = subprocess.run(
-        ["sbatch", "--parsable", "--gpus-per-node=1", "--cpus-per-task=1", f"--output={log}", str(REPOSITORY / "scripts" / "slurm.sh"), *arguments],
+        ["sbatch", *batch, *arguments],
         env=call, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True,
     )  # fmt: skip
     number = submitted.stdout.strip()
