@@ -167,7 +167,8 @@ def open_fabric(config: TrainerConfig) -> Fabric:
     wants_cuda = config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
     if wants_cuda and not torch.cuda.is_available():
         raise ConfigError("trainer.device=cuda, but torch finds no CUDA device; use trainer.device=auto or trainer.device=cpu")
-    fabric = Fabric(accelerator="cuda" if wants_cuda else "cpu", devices=1)
+    # The current one is the one that the run was given a place on (kanmlip.experiment.gpu_slots); Fabric by itself takes the first.
+    fabric = Fabric(accelerator="cuda" if wants_cuda else "cpu", devices=[torch.cuda.current_device()] if wants_cuda else 1)
     if wants_cuda:
         torch.cuda.reset_peak_memory_stats(fabric.device)
         print(f"training on {torch.cuda.get_device_name(fabric.device)}", flush=True)

@@ -20,8 +20,9 @@ FOUR = (
     "-m", "model=fake", "dataset=fake", "budget=smoke", "placement=none,output", "basis=bspline", "basis.backend=torch", "seed=1,2",
     f"trainer.max_epochs={EPOCHS}", "trainer.precision=float64", "trainer.device=cpu",
 )  # fmt: skip
-# Of each evaluation, asleep: a run takes seconds, and little of the machine.
-DELAY_S = "0.1"
+# Asleep in each evaluation, so that a run takes seconds and little of the machine; and without a compiler, as in the forks that make the
+# undisturbed records: compiled kernels round differently, and building them takes a minute.
+SURROUNDINGS = {"KANMLIP_TEST_DELAY": "0.1", "CXX": "no-compiler"}
 
 
 class Sweep:
@@ -54,7 +55,7 @@ def started(*arguments: str, **extra: str) -> Iterator[Sweep]:
             process = subprocess.Popen(
                 command(*FOUR, *arguments),
                 cwd=folder,
-                env=environment(KANMLIP_TEST_DELAY=DELAY_S, **extra),
+                env=environment(**SURROUNDINGS, **extra),
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=file,
@@ -70,7 +71,8 @@ def started(*arguments: str, **extra: str) -> Iterator[Sweep]:
 
 def undisturbed(folder: Path) -> dict[str, dict[str, Any]]:
     """The records of the four runs, made one after another in this process's forks: run id → record."""
-    code, said = forked.train(*FOUR, output=folder / "undisturbed.log", KANMLIP_RESULTS=str(folder / "undisturbed"))
+    roots = {"KANMLIP_RESULTS": str(folder / "undisturbed"), "KANMLIP_CACHE": str(folder / "cache")}
+    code, said = forked.train(*FOUR, output=folder / "undisturbed.log", **roots)
     if code != 0:
         raise RuntimeError(said)
     return {path.stem: json.loads(path.read_text()) for path in (folder / "undisturbed" / "records").glob("*.json")}

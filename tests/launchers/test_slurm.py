@@ -16,7 +16,7 @@ import pytest
 from tests.integration.application import FAKES, REPOSITORY, environment, results, statuses
 from tests.launchers import one_node_slurm
 from tests.launchers.one_node_slurm import Slurm, until
-from tests.launchers.sweep_of_four import FOUR, assert_same, epochs, started, under_way, worker
+from tests.launchers.sweep_of_four import FOUR, SURROUNDINGS, assert_same, epochs, started, under_way, worker
 
 ABSENT = one_node_slurm.missing()
 pytestmark = pytest.mark.skipif(ABSENT is not None, reason=ABSENT or "")
@@ -80,7 +80,7 @@ def test_a_sweep_inside_one_job_is_queued_again(slurm: Slurm, undisturbed: dict[
     script.write_text(f'#!/bin/bash\nexec "{sys.executable}" -m kanmlip.cli.train --config-dir "{FAKES}" "$@"\n')
     script.chmod(0o755)
     path = os.pathsep.join((str(script.parent), slurm.environment["PATH"]))
-    call |= {**slurm.environment, "PATH": path, "KANMLIP_TEST_DELAY": "0.1"}
+    call |= {**slurm.environment, "PATH": path, **SURROUNDINGS}
     arguments = [*FOUR]
     arguments[arguments.index("placement=none,output")] = "placement=output"
     arguments[arguments.index("seed=1,2")] = "seed=1"
