@@ -64,7 +64,11 @@ def command() -> int:
     # Only a sweep's launcher has processes of its own, which a file must reach.
     stop_file = sweep_path(timestamp).with_suffix(".stop") if plan.multirun else None
     with stoppable(stop_file):
-        whole = _launch(app) if plan.multirun else app() is None
+        whole = True
+        if plan.multirun:
+            whole = _launch(app)
+        else:
+            app()
         stopped = stop_requested() != GO_ON
     if plan.jobs is None:
         return 130 if stopped else int(not whole)

@@ -136,7 +136,7 @@ class Composer:
         options = self.loader.get_group_options(key)
         values = override.sweep_iterator() if override.is_discrete_sweep() else [override.value()]
         for value in values:
-            if key == "hydra/launcher" and EXTENDED.get(str(value), str(value)) not in options and str(value) in EXTENDED:
+            if key == "hydra/launcher" and str(value) in EXTENDED and EXTENDED[str(value)] not in options:
                 raise MissingDependencyError(f"{key}={value} needs a package: pip install {PLUGIN_PACKAGES[str(value)]}")
             if str(value) in options:
                 continue

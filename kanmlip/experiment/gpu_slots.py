@@ -14,7 +14,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, Any
@@ -159,7 +159,8 @@ def _enter(device: Device, run: str, folder: Path, entry: Entry, fresh: bool) ->
         if earlier is not None:
             entry = entry.beside(earlier.runs, earlier.peak)
         for other, found in {**others, path: entry}.items():
-            _write(other, found.beside(runs, load))
+            with suppress(FileNotFoundError):  # who leaves at this moment asks nobody
+                _write(other, found.beside(runs, load))
     return Place(device, file, path)
 
 
@@ -175,7 +176,7 @@ def _living(folder: Path) -> dict[Path, Entry]:
 def _is_held(path: Path) -> bool:
     try:
         with path.open("r+") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: who looks in at the same time is no holder
     except BlockingIOError:
         return True
     except FileNotFoundError:  # it has just ended

@@ -15,14 +15,14 @@ from tests.faults import forked, kills
 from tests.integration.application import command, environment, records, results, statuses
 
 timeless = kills.load().timeless
-EPOCHS = 12
+EPOCHS = 20
 FOUR = (
     "-m", "model=fake", "dataset=fake", "budget=smoke", "placement=none,output", "basis=bspline", "basis.backend=torch", "seed=1,2",
     f"trainer.max_epochs={EPOCHS}", "trainer.precision=float64", "trainer.device=cpu",
 )  # fmt: skip
 # Asleep in each evaluation, so that a run takes seconds and little of the machine; and without a compiler, as in the forks that make the
 # undisturbed records: compiled kernels round differently, and building them takes a minute.
-SURROUNDINGS = {"KANMLIP_TEST_DELAY": "0.1", "CXX": "no-compiler"}
+SURROUNDINGS = {"KANMLIP_TEST_DELAY": "0.2", "CXX": "no-compiler"}
 
 
 class Sweep:
@@ -101,7 +101,7 @@ def under_way(at_least: int = 2) -> list[Path]:
     found = []
     for path in sorted(results().glob("runs/*/status.json")):
         status = json.loads(path.read_text())
-        if status["status"] == "running" and at_least <= epochs(path.parent) < EPOCHS - 4:
+        if status["status"] == "running" and at_least <= epochs(path.parent) < EPOCHS - 6:
             found.append(path.parent)
     return found
 
