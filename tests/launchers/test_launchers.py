@@ -94,4 +94,5 @@ def test_a_preset_keeps_every_field_of_its_package(preset: str) -> None:
     if "max_num_timeout" in ours:
         assert ours.max_num_timeout >= 100
         assert ours.additional_parameters.requeue
+        assert [line for line in ours.setup if "scontrol requeue" in line]
         assert ours.gpus_per_node == (1 if preset == "slurm_gpu" else None)

@@ -7,12 +7,15 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from kanmlip.experiment.composition import Composer, Sources
+from kanmlip.experiment.folders import conf_dir
 from tests.integration.application import FAKES, REPOSITORY, environment, results, statuses
 from tests.launchers import one_node_slurm
 from tests.launchers.one_node_slurm import Slurm, until
@@ -64,6 +67,20 @@ def test_preempted_jobs_of_an_array_go_on(slurm: Slurm, undisturbed: dict[str, d
     for folder, epoch in reached.items():
         log = next(text for path in results().rglob("*_log.out") if f"{folder.name}: resumed" in (text := path.read_text()))
         assert int(RESUMED.findall(log)[-1]) >= epoch, "nothing that was on disk is computed again"
+
+
+def test_a_job_that_is_preempted_before_it_can_listen_is_queued_again(slurm: Slurm, tmp_path: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    launcher = Composer(Sources(conf_dir())).compose(["hydra/launcher=slurm_gpu"]).hydra.launcher
+    batch, log = tmp_path / "batch.sh", tmp_path / "log"
+    lines = ["#!/bin/bash", *launcher.setup, "echo started $SLURM_RESTART_COUNT", "srun --unbuffered sleep 2", ""]
+    batch.write_text("\n".join(lines))
+    number = slurm.submit("--requeue", "--signal=USR2@120", f"--cpus-per-task={one_node_slurm.CORES}", f"--output={log}", str(batch))
+    until(lambda: log.exists() and "started" in log.read_text(), "the job")
+    time.sleep(0.5)  # for srun to begin
+    slurm.submit("--partition=urgent", "--output=/dev/null", "--wrap=true")
+    until(lambda: slurm.job(number)["JobState"] in ("COMPLETED", "FAILED"), "its end")
+    assert (slurm.job(number)["JobState"], slurm.job(number)["Restarts"]) == ("COMPLETED", "1"), log.read_text()
 
 
 def test_a_sweep_inside_one_job_is_queued_again(slurm: Slurm, undisturbed: dict[str, dict[str, Any]], tmp_path: Path) -> None:
