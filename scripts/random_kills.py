@@ -38,8 +38,8 @@ TARGETS = ("worker", "command", "both")
 DURING_RUNS = 0.85
 DELAY_S = "0.02"  # of each evaluation of the fake model, so that runs take seconds
 CHECKPOINT_INTERVAL = 1
-# Times, and the state of the checkout, which somebody may edit meanwhile.
-UNCOMPARED = ("started", "finished", "time/train_s", "time/per_epoch_s", "commit", "dirty", "earlier_commits")
+# Times, who else was computing, and the state of the checkout, which somebody may edit meanwhile.
+UNCOMPARED = ("started", "finished", "time/train_s", "time/per_epoch_s", "commit", "dirty", "earlier_commits", "runs_at_once", "shared")
 # A run that is begun anew says nothing but the epoch that it ends first.
 PROGRESS = re.compile(r"^(\S+): (?:started|resumed|started again)$|^resuming after epoch (\d+)$|^epoch 1/", re.MULTILINE)
 

@@ -24,7 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--budget", choices=BUDGETS, default="smoke", help="(default %(default)s)")
     parser.add_argument("--seeds", default=None, help=f"such as 1,2,3 (default {DEFAULT_SEEDS}; smoke: {SEEDS['smoke']})")
     parser.add_argument("--dry-run", action="store_true", help="list the runs with their estimated cost, and start nothing")
-    parser.add_argument("--jobs", type=int, default=None, help="runs at a time (default: one a core, on a GPU two)")
+    parser.add_argument("--jobs", type=int, default=None, help="runs at a time (default: one a GPU, else one a core)")
     parser.add_argument("--stages", default="", help="only these stages of conf/reproduction.yaml, such as headline,controls")
     parser.add_argument("--tables", default="", help="only what these tables need, such as 3,5")
     parser.add_argument("--renew", action="store_true", help="make runs again whose records are of an older form")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import traceback
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -62,16 +64,44 @@ def command() -> int:
     # Only a sweep's launcher has processes of its own, which a file must reach.
     stop_file = sweep_path(timestamp).with_suffix(".stop") if plan.multirun else None
     with stoppable(stop_file):
-        app()
+        whole = True
+        if plan.multirun:
+            whole = _launch(app)
+        else:
+            app()
         stopped = stop_requested() != GO_ON
     if plan.jobs is None:
-        return 130 if stopped else 0
+        return 130 if stopped else int(not whole)
     rows = outcomes(plan.jobs)
     if plan.multirun:
         write_summary(sweep_path(timestamp), rows, sys.argv[1:])
         print(f"\n{format_summary(rows)}", flush=True)
         return exit_code(rows, stopped)
     return _report_single(plan.jobs[0].run_id, stopped)
+
+
+def _launch(app: Callable[[], object]) -> bool:
+    """Have Hydra run the jobs of a sweep.
+
+    Returns:
+        Whether its launcher saw all of them end. One that lost a job raises what its package pleases; what became of each run stands
+        in the run folders.
+    """
+    before = os.environ.get("HYDRA_FULL_ERROR")
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra would print a traceback and end this process before the summary
+    try:
+        app()
+    except Exception as error:
+        reason = (str(error) or type(error).__name__).strip().splitlines()[0]
+        sys.stderr.write(f"kanmlip-train: the launcher gave up ({type(error).__name__}: {reason}); the same command goes on from there\n")
+        if before == "1":
+            traceback.print_exc()
+        return False
+    finally:
+        os.environ.pop("HYDRA_FULL_ERROR")
+        if before is not None:
+            os.environ["HYDRA_FULL_ERROR"] = before
+    return True
 
 
 def _flags_first(arguments: list[str], overrides: list[str]) -> list[str]:

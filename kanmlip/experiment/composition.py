@@ -29,8 +29,13 @@ PLUGIN_PACKAGES = {
     "submitit_local": "hydra-submitit-launcher",
     "submitit_slurm": "hydra-submitit-launcher",
     "ray": "hydra-ray-launcher",
+    "slurm_gpu": "hydra-submitit-launcher",
+    "slurm_cpu": "hydra-submitit-launcher",
+    "local": "hydra-submitit-launcher",
     "optuna": "hydra-optuna-sweeper",
 }
+# Ours that say only what differs from a plug-in's, by the file of the plug-in's that must be there.
+EXTENDED = {"slurm_gpu": "submitit_slurm", "slurm_cpu": "submitit_slurm", "local": "submitit_local"}
 BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 
 
@@ -131,6 +136,8 @@ class Composer:
         options = self.loader.get_group_options(key)
         values = override.sweep_iterator() if override.is_discrete_sweep() else [override.value()]
         for value in values:
+            if key == "hydra/launcher" and str(value) in EXTENDED and EXTENDED[str(value)] not in options:
+                raise MissingDependencyError(f"{key}={value} needs a package: pip install {PLUGIN_PACKAGES[str(value)]}")
             if str(value) in options:
                 continue
             if value is None:

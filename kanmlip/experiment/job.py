@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import time
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
+# Longer than Slurm waits between the first signal and the last (GraceTime of the partition and KillWait).
+SLURM_KILLS_WITHIN_S = 180.0
 
 
 def run_job(config: DictConfig) -> float:
@@ -21,7 +25,7 @@ def run_job(config: DictConfig) -> float:
     """
     from kanmlip.errors import KanmlipError
     from kanmlip.experiment.plan import plan_job
-    from kanmlip.experiment.stop import ignore_interrupts_of_launcher
+    from kanmlip.experiment.stop import GO_ON, ignore_interrupts_of_launcher, stop_requested
     from kanmlip.experiment.summary import outcome
     from kanmlip.experiment.supervisor import supervise
 
@@ -32,6 +36,9 @@ def run_job(config: DictConfig) -> float:
         sys.stderr.write(f"{error}\n")
         return float("nan")
     status = supervise(planned, interactive=HydraConfig.get().launcher._target_ == BASIC_LAUNCHER)
+    if status.status == "interrupted" and stop_requested() == GO_ON and os.environ.get("SUBMITIT_EXECUTOR") == "slurm":
+        # Slurm has stopped the run and is about to kill this job and to queue it again; a result now would be taken for its last.
+        time.sleep(SLURM_KILLS_WITHIN_S)
     if status.status not in ("done", "running", "pending"):
         print(f"{planned.run_id}: {status.status}: {(status.reason or '').splitlines()[0] if status.reason else ''}", flush=True)
     value = outcome(planned).value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from kanmlip.experiment.atomic import read_json, write_json, write_npz
 from kanmlip.experiment.companions import companions
 from kanmlip.experiment.config import RunConfig
 from kanmlip.experiment.environment import describe
+from kanmlip.experiment.gpu_slots import Place, devices_folder, find_devices, name_of, place_on
 from kanmlip.experiment.record import write_record
 from kanmlip.experiment.status import now
 from kanmlip.experiment.validation import load_run_config
@@ -51,9 +53,16 @@ def run(run_dir: Path) -> None:
     seed_everything(config.seed)
     device = resolve_device(config.trainer.device, config.trainer.devices)
     check_backend(config, device)
+    with device_place(config, device, run_dir) as place:
+        if place.device.index is not None:
+            torch.cuda.set_device(place.device.index)
+        _carry_out(run_dir, config, device, place)
+
+
+def _carry_out(run_dir: Path, config: RunConfig, device: str, place: Place) -> None:
     dtype = getattr(torch, config.trainer.precision)
     splits = config.dataset.load(data_root())
-    environment = write_environment(run_dir, config, splits, device)
+    environment = write_environment(run_dir, config, splits, device, place)
     graphs = split_graphs(config, splits)
     stats = compute_statistics(graphs["train"], config.model.cutoff)
     for name in ("val", "test"):
@@ -68,7 +77,7 @@ def run(run_dir: Path) -> None:
         metrics |= costs(fitted, report)
         write_npz(run_dir / "predictions.npz", predictions)
         write_json(run_dir / "metrics.json", metrics)
-        write_json(run_dir / "environment.json", {**environment, "finished": now()})
+        write_json(run_dir / "environment.json", {**environment, **_crowding(place, environment), "finished": now()})
         files = {"record": write_record(run_dir), **{name: run_dir / "checkpoints" / f"{name}.ckpt" for name in ("best", "last")}}
     except BaseException:
         for logger in loggers:
@@ -132,7 +141,30 @@ def check_backend(config: RunConfig, device: str) -> None:
             raise ConfigError(f"basis.backend={config.basis.backend} trainer.device={device}: {error}") from error
 
 
-def write_environment(run_dir: Path, config: RunConfig, splits: Splits, device: str) -> dict[str, Any]:
+def device_place(config: RunConfig, device: str, run_dir: Path) -> AbstractContextManager[Place]:
+    """Where the run computes: on the CPU with whoever is there, on a GPU where ``trainer.gpu_slots`` leaves it room."""
+    on_cpu = device == "cpu"
+    threads = config.trainer.threads or torch.get_num_threads()
+    return place_on(
+        find_devices(device),
+        name_of(run_dir),
+        devices_folder(cache_root()),
+        load=threads if on_cpu else 1,
+        limit=None if on_cpu else config.trainer.gpu_slots,
+        fresh=read_json(run_dir / "environment.json") is None,
+    )
+
+
+def _crowding(place: Place, before: Mapping[str, Any]) -> dict[str, Any]:
+    """How crowded the device was, here and where an earlier attempt was made."""
+    facts = place.facts()
+    return {
+        "runs_at_once": max(facts["runs_at_once"], before.get("runs_at_once") or 1),
+        "shared": facts["shared"] or bool(before.get("shared")),
+    }
+
+
+def write_environment(run_dir: Path, config: RunConfig, splits: Splits, device: str, place: Place) -> dict[str, Any]:
     """Write ``environment.json`` before training; commits of earlier attempts are kept beside the present one."""
     before = read_json(run_dir / "environment.json") or {}
     environment = describe(device, config.trainer.threads, splits.sha256)
@@ -141,6 +173,7 @@ def write_environment(run_dir: Path, config: RunConfig, splits: Splits, device: 
         "devices": config.trainer.devices,
         "started": before.get("started") or now(),
         "finished": None,
+        **_crowding(place, before),
         "earlier_commits": sorted(set(earlier) - {environment["commit"]}),
         "data": {
             "label": splits.label,

@@ -20,7 +20,7 @@ from kanmlip.training.history import condense, read_history
 RECORD_FORM = 2
 ENVIRONMENT_KEYS = (
     "commit", "dirty", "hardware", "device", "devices", "threads", "versions", "dataset_sha256", "driver", "started", "finished",
-    "earlier_commits",
+    "earlier_commits", "runs_at_once", "shared",
 )  # fmt: skip
 
 

@@ -34,6 +34,8 @@ def main(arguments: list[str]) -> int:
     status = replace(read_status(run_dir) or Status("running", run_dir.name), status="running", pid=os.getpid(), started=now())
     signal.signal(signal.SIGINT, _interrupt)
     signal.signal(signal.SIGTERM, _interrupt)
+    # Slurm warns every process of a job so; unheeded, it would kill us.
+    signal.signal(signal.SIGUSR2, _interrupt)
     faulthandler.enable()
     _volunteer_for_oom_killer()
     write_status(run_dir, status)
@@ -84,6 +86,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 def _ignore_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
 
 
 def _watch_parent(parent: int) -> None:

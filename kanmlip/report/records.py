@@ -15,6 +15,7 @@ from kanmlip.experiment.status import true_status
 
 # What this reader understands; kanmlip.experiment writes the version into each record.
 READABLE_SCHEMA_VERSIONS = frozenset({1, 2})
+TIMINGS = ("time/train_s", "time/per_epoch_s", "time/to_target_s")
 
 
 class _Part(BaseModel):
@@ -46,6 +47,8 @@ class Environment(_Part):
     dataset_sha256: str | None = None
     finished: str | None = None
     earlier_commits: tuple[str, ...] = ()
+    runs_at_once: int | None = None
+    shared: bool | None = None
 
 
 class DataUsed(_Part):
@@ -78,11 +81,17 @@ class Record(_Part):
     history: dict[str, str] | None = None
 
     def value(self, metric: str) -> float | None:
-        """A finite metric in the record's unit; None where it is absent, null or not finite."""
+        """A finite metric in the record's unit; None where it is absent, null, not finite, or a time that other runs had a part in."""
+        if self.is_spoilt(metric):
+            return None
         value = self.metrics.get(metric)
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             return None
         return float(value)
+
+    def is_spoilt(self, metric: str) -> bool:
+        """Whether it is a time of a run that shared its device: it says how crowded that was, not what the model costs."""
+        return bool(self.environment.shared) and metric.endswith(TIMINGS)
 
 
 @dataclass(frozen=True)

@@ -224,6 +224,8 @@ def _printed(column: Column, printed: Mapping[int | None, Mapping[str, str]]) ->
 
 
 def _why_metric_is_missing(metric: str, records: tuple[Record, ...]) -> str:
+    if any(record.is_spoilt(metric) for record in records):
+        return "made while sharing the device"
     if any(metric in record.metrics for record in records):
         return "not finite"
     split = metric.partition("/")[0]

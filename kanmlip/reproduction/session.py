@@ -20,11 +20,9 @@ from kanmlip.reproduction.expansion import Step
 from kanmlip.reproduction.listing import available_cores
 from kanmlip.reproduction.wandb_report import log_report
 
-JOBS_ON_A_GPU = 2
-
 
 def choose_jobs(asked: int | None, estimates: Sequence[Estimate]) -> int:
-    """Runs at a time: one a core, two on a GPU; never more than the memory that is free holds.
+    """Runs at a time: one a GPU, as ``trainer.gpu_slots`` has it, else one a core; never more than the memory that is free holds.
 
     Args:
         asked: What the user wants, none to leave it to us.
@@ -39,7 +37,7 @@ def choose_jobs(asked: int | None, estimates: Sequence[Estimate]) -> int:
         return asked
     import torch
 
-    jobs = JOBS_ON_A_GPU if torch.cuda.is_available() else available_cores()
+    jobs = torch.cuda.device_count() or available_cores()
     largest = max((estimate.memory_MB for estimate in estimates), default=1.0)
     return max(1, min(jobs, int(_free_memory_mb() / largest)))
 

@@ -80,7 +80,8 @@ class TrainerConfig(Schema):
     """Everything of the training loop that can change a result, and the few switches that cannot.
 
     ``RUNTIME_FIELDS`` do not enter the run's hash: they say where and how visibly a run is made, not what it computes.
-    ``monitor=auto`` stands for a metric of the first label that model and data share, in the order of
+    ``gpu_slots`` is how many runs may compute on a GPU at a time, this one among them; more wait. More than one spoils their times,
+    which tables leave out then. ``monitor=auto`` stands for a metric of the first label that model and data share, in the order of
     :data:`kanmlip.experiment.rules.MONITORS`.
 
     Attributes:
@@ -109,6 +110,7 @@ class TrainerConfig(Schema):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     devices: int = Field(1, ge=1)
     threads: int | None = Field(1, ge=1)
+    gpu_slots: int = Field(1, ge=1)
     preflight: bool = True
     progress_bar: bool = True
     checkpoint_every_epochs: int = Field(1, ge=1)
@@ -125,7 +127,9 @@ class TrainerConfig(Schema):
         return self.limits if self.limits.by_size else Limits(self.eval_batch_size)
 
 
-RUNTIME_FIELDS = frozenset({"device", "devices", "threads", "preflight", "progress_bar", "checkpoint_every_epochs", "eval_batch_size"})
+RUNTIME_FIELDS = frozenset(
+    {"device", "devices", "threads", "gpu_slots", "preflight", "progress_bar", "checkpoint_every_epochs", "eval_batch_size"}
+)
 # Settings that came after runs had been recorded: they enter the hash only where they are not at their default.
 NEWER_FIELDS = ("batch_atoms", "batch_edges")
 # Settings of the schedule that came after runs had been recorded: they enter the hash only where they are not at their default.

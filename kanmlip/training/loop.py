@@ -240,8 +240,9 @@ def open_fabric(config: TrainerConfig, ranks: Ranks = ALONE) -> Fabric:
     wants_cuda = config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
     if wants_cuda and not torch.cuda.is_available():
         raise ConfigError("trainer.device=cuda, but torch finds no CUDA device; use trainer.device=auto or trainer.device=cpu")
-    # One device to Fabric: what several processes exchange is kanmlip.training.ranks.
-    fabric = Fabric(accelerator="cuda", devices=[ranks.rank]) if wants_cuda else Fabric(accelerator="cpu", devices=1)
+    # One device to Fabric, the current one, which the run was given a place on (kanmlip.experiment.gpu_slots): Fabric by itself takes the
+    # first, and what several processes exchange is kanmlip.training.ranks.
+    fabric = Fabric(accelerator="cuda" if wants_cuda else "cpu", devices=[torch.cuda.current_device()] if wants_cuda else 1)
     together = f" in {ranks.size} processes" if ranks.size > 1 else ""
     if wants_cuda:
         torch.cuda.reset_peak_memory_stats(fabric.device)

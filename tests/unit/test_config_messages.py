@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import pytest
 
 from kanmlip.errors import ConfigError, KanmlipError
@@ -38,7 +40,11 @@ def plan(*arguments: str, multirun: bool = False) -> Plan:
         ("placement=null", ["placement=null is not known"]),
         ("experiment=table3_outputt", ["Did you mean 'table3_output'?"]),
         ("hydra/launcher=jolib", ["Did you mean 'joblib'?"]),
-        ("hydra/launcher=ray", ["pip install hydra-ray-launcher"]),
+        pytest.param(
+            "hydra/launcher=ray",
+            ["pip install hydra-ray-launcher"],
+            marks=pytest.mark.skipif(find_spec("ray") is not None, reason="hydra-ray-launcher is installed"),
+        ),
         ("budget.size=huge", ["budget.size=huge is not known; choose from: gpu, paper, small, smoke"]),
         ("trainer.loss.kind=mea", ["trainer.loss.kind=mea is not known; choose from: huber, mae, mse"]),
         ("trainer.monitor=val/force", ["trainer.monitor=val/force", "Did you mean 'val/force_mae_eV_per_A'?"]),

@@ -164,6 +164,27 @@ def test_mixed_commits_and_dirty_code_are_flagged(typical: Path) -> None:
     assert "uncommitted changes" in text
 
 
+def test_times_made_while_sharing_a_device_are_left_out(typical: Path) -> None:
+    shared = {"environment.shared": True, "environment.runs_at_once": 2}
+    spoilt = record("output", "gaussian", 2222, 0.021, **shared)
+    write(typical, spoilt)
+    made = table(typical)
+    row = next(row for row in made.rows if row.label.endswith("output block"))
+    assert (row.cell("time").values, row.cell("per_epoch").values) == ({1111: 200.0}, {1111: 10.0})
+    assert set(row.cell("train_force").values) == {1111, 2222}, "errors do not depend on who else was computing"
+    text = render_markdown(made)
+    assert f"Times left out, made while other runs shared the device: `{spoilt['run_id']}`." in text
+
+    write(typical, record("output", "gaussian", 1111, 0.018, **shared))
+    made = table(typical)
+    row = next(row for row in made.rows if row.label.endswith("output block"))
+    assert (row.cell("time").missing, row.ratio("time")) == ("made while sharing the device", None)
+    assert row.ratio("train_force") is not None
+
+    write(typical, *(record("output", "gaussian", seed, 0.02, **{"environment.shared": False}) for seed in (1111, 2222)))
+    assert "Times left out" not in render_markdown(table(typical))
+
+
 def test_missing_cells_say_why(typical: Path) -> None:
     for placement, status in (("all", "oom"), ("besides_output", "diverged")):
         folder = typical / "runs" / f"allegro-{placement}-gaussian-ag-s1111-0123456789"

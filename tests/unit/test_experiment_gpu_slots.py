@@ -1,0 +1,105 @@
+"""Runs on one device: room, waiting, and how crowded it was."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from kanmlip.experiment import gpu_slots
+from kanmlip.experiment.gpu_slots import Device, devices_folder, find_devices, place_on
+
+GPU = Device("gpu-a", 1, 0)
+OTHER = Device("gpu-b", 1, 1)
+
+
+@pytest.fixture(autouse=True)
+def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu_slots, "POLL_S", 0.01)
+
+
+def test_alone_and_one_after_another_share_nothing(tmp_path: Path) -> None:
+    for run in ("a", "b", "a"):
+        with place_on([GPU], run, tmp_path, limit=1) as place:
+            assert place.facts() == {"runs_at_once": 1, "shared": False}
+
+
+def test_a_full_gpu_is_waited_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    entered = []
+
+    def second() -> None:
+        with place_on([GPU], "second", tmp_path, limit=1) as place:
+            entered.append(place.facts())
+
+    with place_on([GPU], "first", tmp_path, limit=1) as place:
+        thread = threading.Thread(target=second)
+        thread.start()
+        time.sleep(0.2)
+        assert entered == []
+        assert place.facts() == {"runs_at_once": 1, "shared": False}, "who waits disturbs nobody"
+    thread.join(10)
+    assert entered == [{"runs_at_once": 1, "shared": False}]
+    assert "waiting for room on a GPU (trainer.gpu_slots=1; gpu-a: first)" in capsys.readouterr().out
+
+
+def test_two_on_one_gpu_both_know(tmp_path: Path) -> None:
+    with place_on([GPU], "first", tmp_path, limit=2) as first:
+        with place_on([GPU], "second", tmp_path, limit=2) as second:
+            assert second.facts() == {"runs_at_once": 2, "shared": True}
+        assert first.facts() == {"runs_at_once": 2, "shared": True}, "also after the other has gone"
+        with place_on([GPU], "third", tmp_path, limit=2) as third:
+            assert third.facts()["runs_at_once"] == 2
+
+
+def test_the_smaller_limit_counts(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        stack.enter_context(place_on([GPU], "alone", tmp_path, limit=1))
+        assert gpu_slots._enter(GPU, "sociable", tmp_path / GPU.name, gpu_slots.Entry(limit=4), True) is None
+
+
+def test_the_emptier_gpu_is_taken(tmp_path: Path) -> None:
+    with place_on([GPU, OTHER], "first", tmp_path, limit=2) as first, place_on([GPU, OTHER], "second", tmp_path, limit=2) as second:
+        assert (first.device, second.device) == (GPU, OTHER)
+        assert not second.facts()["shared"]
+        with place_on([GPU, OTHER], "third", tmp_path, limit=2) as third:
+            assert third.facts()["shared"]
+
+
+def test_a_run_that_is_gone_on_with_remembers(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), place_on([GPU], "run", tmp_path, limit=2), place_on([GPU], "other", tmp_path, limit=2):
+        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt), place_on([GPU], "run", tmp_path, limit=2, fresh=False) as place:
+        assert place.facts()["shared"]
+        raise KeyboardInterrupt
+    with place_on([GPU], "run", tmp_path, limit=2, fresh=True) as place:
+        assert not place.facts()["shared"], "begun anew it was alone"
+
+
+def test_a_dead_process_gives_its_place_back(tmp_path: Path) -> None:
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        with place_on([GPU], "killed", tmp_path, limit=1):
+            os.write(write, b"in")
+            time.sleep(60)
+        os._exit(0)
+    assert os.read(read, 2) == b"in"
+    assert [path.name for path in gpu_slots._living(tmp_path / GPU.name)] == ["killed"]
+    os.kill(pid, 9)
+    os.waitpid(pid, 0)
+    with place_on([GPU], "next", tmp_path, limit=1) as place:
+        assert place.facts() == {"runs_at_once": 1, "shared": False}
+
+
+def test_a_cpu_is_crowded_by_more_threads_than_cores(tmp_path: Path) -> None:
+    cpu = find_devices("cpu")[0]
+    assert cpu.capacity == len(os.sched_getaffinity(0))
+    with place_on([cpu], "wide", devices_folder(tmp_path), load=cpu.capacity) as wide:
+        assert wide.facts() == {"runs_at_once": 1, "shared": False}
+        with place_on([cpu], "narrow", devices_folder(tmp_path), load=1) as narrow:
+            assert narrow.facts() == {"runs_at_once": 2, "shared": True}
+        assert wide.facts()["shared"]
