@@ -34,7 +34,7 @@ def _fork(rank: int, size: int, folder: Path, body: Callable[[Ranks], Any]) -> i
     try:
         torch.set_num_threads(1)
         try:
-            with joined(rank, size, folder / "meeting", cuda=False) as ranks:
+            with joined(rank, size, folder / "meeting") as ranks:
                 result = body(ranks)
         except Exception as error:
             traceback.print_exc()

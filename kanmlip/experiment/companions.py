@@ -1,6 +1,6 @@
 """The processes of one run besides its worker: started by it, watched by it, ended with it.
 
-``python -m kanmlip.experiment.companions RUN_DIR RANK SIZE FOLDER PARENT`` is such a process. It writes nothing into the run folder;
+``python -m kanmlip.experiment.companions RUN_DIR RANK SIZE FOLDER PARENT [GPU]`` is such a process. It writes nothing into the run folder;
 what ends it, it leaves in FOLDER, from which the worker makes the one message of the run.
 """
 
@@ -17,13 +17,14 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kanmlip.errors import ConfigError, DivergenceError, LostProcessError, OutOfMemoryError
 from kanmlip.experiment.atomic import read_json, write_json
 from kanmlip.experiment.death import Death, count_oom_kills, of_exception, of_exit
+from kanmlip.experiment.status import Status, now, read_status, write_status
 
 if TYPE_CHECKING:
     from kanmlip.training.ranks import Ranks
@@ -71,13 +72,13 @@ class Companion:
 
 
 @contextmanager
-def companions(run_dir: Path, size: int, cuda: bool) -> Iterator[Ranks]:
+def companions(run_dir: Path, size: int, gpus: Sequence[int] = ()) -> Iterator[Ranks]:
     """The processes of a run, from the start of training to its end.
 
     Args:
         run_dir: The run folder; the others read its ``config.yaml``.
         size: Processes in all, this one included; with one there is nothing to start.
-        cuda: Whether each has the GPU of its number.
+        gpus: Numbers of the GPUs, one for each process, this one's first; none on the CPU.
 
     Yields:
         This process's place among them, the first.
@@ -95,10 +96,10 @@ def companions(run_dir: Path, size: int, cuda: bool) -> Iterator[Ranks]:
         others: list[Companion] = []
         try:
             for rank in range(1, size):
-                others.append(_start(run_dir, rank, size, Path(name)))
+                others.append(_start(run_dir, rank, size, Path(name), gpus))
             _await_ready(others, oom_kills)
-            threading.Thread(target=_watch, args=(others, oom_kills, over), daemon=True).start()
-            with joined(0, size, Path(name) / "meeting", cuda) as ranks:
+            threading.Thread(target=_watch, args=(run_dir, others, oom_kills, over), daemon=True).start()
+            with joined(0, size, Path(name) / "meeting", gpus[0] if gpus else None) as ranks:
                 yield ranks
             _end(others)
         except LostProcessError as error:
@@ -110,8 +111,9 @@ def companions(run_dir: Path, size: int, cuda: bool) -> Iterator[Ranks]:
                 other.process.wait()
 
 
-def _start(run_dir: Path, rank: int, size: int, folder: Path) -> Companion:
-    command = [sys.executable, "-m", "kanmlip.experiment.companions", str(run_dir), str(rank), str(size), str(folder), str(os.getpid())]
+def _start(run_dir: Path, rank: int, size: int, folder: Path, gpus: Sequence[int]) -> Companion:
+    arguments = (run_dir, rank, size, folder, os.getpid(), *([gpus[rank]] if gpus else []))
+    command = [sys.executable, "-m", "kanmlip.experiment.companions", *map(str, arguments)]
     with (folder / f"output-{rank}").open("wb") as output:
         # What it prints is what the worker prints; only if it dies without a word is its output looked at.
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
@@ -139,17 +141,30 @@ def _fault(others: Sequence[Companion], oom_kills: int) -> Exception | None:
     return None
 
 
-def _watch(others: Sequence[Companion], oom_kills: int, over: threading.Event) -> None:
-    """End this process if one of the others has died and the exchange with it does not fail by itself."""
+def _watch(run_dir: Path, others: Sequence[Companion], oom_kills: int, over: threading.Event) -> None:
+    """End this process, with the run's status, if one of the others has died and the exchange with it does not fail by itself."""
     while not over.wait(POLL_S):
         for other in others:
             death = other.death(oom_kills)
             if death is not None and not over.wait(HANG_S):
-                sys.stderr.write(f"{exception_of(death, other.rank)}\n")
-                sys.stderr.flush()
+                error = exception_of(death, other.rank)
+                with suppress(OSError):
+                    sys.stderr.write(f"{error}\n")
+                    sys.stderr.flush()
                 for each in others:
                     each.process.kill()
+                shutil.rmtree(other.folder, ignore_errors=True)
+                with suppress(OSError):
+                    _leave_word(run_dir, error)
                 os._exit(1)
+
+
+def _leave_word(run_dir: Path, error: Exception) -> None:
+    """Write what the worker would, whose main thread may wait for ever."""
+    death = of_exception(error)
+    status = read_status(run_dir) or Status("running", run_dir.name)
+    changes = {name: getattr(death, name) for name in ("status", "reason", "error", "resumable", "exit_code")}
+    write_status(run_dir, replace(status, **changes, pid=None, finished=now()))
 
 
 def _end(others: Sequence[Companion]) -> None:
@@ -177,10 +192,12 @@ def main(arguments: Sequence[str]) -> int:
     """Be a process of a run besides its worker.
 
     Args:
-        arguments: Run folder, number of this process, number of processes, folder for word, process id of the worker.
+        arguments: Run folder, number of this process, number of processes, folder for word, process id of the worker, and the GPU if
+            it is to compute on one.
     """
     run_dir, folder = Path(arguments[0]), Path(arguments[3])
     rank, size, parent = int(arguments[1]), int(arguments[2]), int(arguments[4])
+    gpu = int(arguments[5]) if len(arguments) > 5 else None
     # Requests to stop are the worker's, which ends us: else it would wait for us in the middle of a step.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
@@ -192,9 +209,9 @@ def main(arguments: Sequence[str]) -> int:
         from kanmlip.experiment.pipeline import prepare_to_follow
         from kanmlip.training.ranks import joined
 
-        follow, cuda = prepare_to_follow(run_dir)
+        follow = prepare_to_follow(run_dir)
         (folder / f"ready-{rank}").touch()
-        with joined(rank, size, folder / "meeting", cuda) as ranks:
+        with joined(rank, size, folder / "meeting", gpu) as ranks:
             follow(ranks)
     except BaseException as error:
         with suppress(OSError):  # the worker has removed the folder

@@ -42,7 +42,8 @@ class RunOptions(Schema):
 
     Attributes:
         force: Run again from the beginning even if it is finished.
-        timeout_s: Stop after so many seconds with status ``timeout``; it can be resumed.
+        timeout_s: Stop after so many seconds, waiting for a GPU (``trainer.gpu_slots``) included, with status ``timeout``; it can be
+            resumed.
     """
 
     force: bool = False

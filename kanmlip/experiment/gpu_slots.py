@@ -1,6 +1,6 @@
-"""Who computes on a device at a time: runs wait for room on a GPU, and every run learns how crowded its device has been.
+"""Who computes on a device at a time: runs wait for room on GPUs, and every run learns how crowded its device has been.
 
-Each device has a folder in the cache, with a file for each run on it. A run holds an advisory lock on its file as long as it lives;
+Each device has a folder in the cache, with a file for each run on it. A run holds an advisory lock on its files as long as it lives;
 who comes writes into the files of all how many they are now, so that nobody needs to watch. Other users, other machines and programs
 that are not runs of ours are not seen.
 """
@@ -46,60 +46,86 @@ class Entry:
         load: What it takes of the capacity.
         limit: How many runs it accepts on the device, itself among them; none for any number.
         runs: The most there were at a time so far.
-        peak: The largest sum of loads so far.
+        shared: Whether they took time from each other: their loads came to more than the capacity.
     """
 
     load: int = 1
     limit: int | None = None
     runs: int = 1
-    peak: int = 1
+    shared: bool = False
 
-    def beside(self, runs: int, load: int) -> Entry:
-        """With that many runs of that load at this moment."""
-        return replace(self, runs=max(self.runs, runs), peak=max(self.peak, load))
+    def beside(self, runs: int, load: int, capacity: int) -> Entry:
+        """With that many runs of that load, on a device of that capacity, at this moment."""
+        return replace(self, runs=max(self.runs, runs), shared=self.shared or load > capacity)
+
+    def after(self, earlier: Sequence[Entry]) -> Entry:
+        """Knowing how crowded earlier attempts at the same run were, on whatever devices."""
+        return replace(self, runs=max(self.runs, *(e.runs for e in earlier), 1), shared=self.shared or any(e.shared for e in earlier))
 
 
 class Place:
-    """A run's place on a device, given back when its file is closed, also by the death of the process."""
+    """A run's place on a device, or on several at once; given back when its files are closed, also by the death of the process.
 
-    def __init__(self, device: Device, file: IO[str], path: Path) -> None:
-        self.device, self._file, self._path = device, file, path
+    Attributes:
+        devices: Which.
+    """
+
+    def __init__(self, devices: Sequence[Device], held: Sequence[tuple[IO[str], Path]]) -> None:
+        self.devices, self._held = tuple(devices), tuple(held)
+
+    @property
+    def gpus(self) -> tuple[int, ...]:
+        """Numbers of the GPUs, one for each process of the run; none on a CPU."""
+        return tuple(device.index for device in self.devices if device.index is not None)
 
     def facts(self) -> dict[str, Any]:
-        """For ``environment.json``: the most runs on the device at a time so far, and whether they took time from each other."""
-        entry = _read(self._path) or Entry()
-        return {"runs_at_once": entry.runs, "shared": entry.peak > self.device.capacity}
+        """For ``environment.json``: the most runs on a device at a time so far, and whether they took time from each other.
+
+        Both are null where runs cannot be counted.
+        """
+        entries = [_read(path) or Entry() for _, path in self._held]
+        if not entries:
+            return {"runs_at_once": None, "shared": None}
+        return {"runs_at_once": max(entry.runs for entry in entries), "shared": any(entry.shared for entry in entries)}
 
     def leave(self, finished: bool) -> None:
         """Give it back; a run that will be gone on with leaves word of how crowded it was."""
-        if finished:
-            self._path.unlink(missing_ok=True)
-        self._file.close()
+        for file, path in self._held:
+            if finished:
+                with suppress(OSError):
+                    path.unlink(missing_ok=True)
+            file.close()
 
 
 @contextmanager
 def place_on(
-    devices: Sequence[Device], run: str, folder: Path, load: int = 1, limit: int | None = None, fresh: bool = True
+    devices: Sequence[Device], run: str, folder: Path, load: int = 1, limit: int | None = None, fresh: bool = True, count: int = 1
 ) -> Iterator[Place]:
-    """Hold a place on the emptiest of some devices; waits while all are full.
+    """Hold a place on the emptiest of some devices; waits while there are too few with room.
 
     Args:
-        devices: To choose from.
-        run: Name of the file, which no other process may use; see :func:`name_of`.
-        folder: Of all devices; see :func:`devices_folder`.
+        devices: To choose from, ``count`` or more.
+        run: Name of the files, which no other process may use; see :func:`name_of`.
+        folder: Of all devices; see :func:`devices_folder`. Where it cannot be written, runs go on without being counted.
         load: What the run takes of a device's capacity.
-        limit: How many runs it accepts there, itself among them; that of a run that came before counts as well.
+        limit: How many runs it accepts on a device, itself among them; that of a run that came before counts as well.
         fresh: Whether it starts from the beginning, so that it does not matter how crowded an earlier attempt was.
+        count: Devices that it needs; it takes all at once, or waits and holds none.
 
     Yields:
         The place.
     """
-    place = _first(devices, run, folder, Entry(load, limit, 1, load), fresh)
-    if place is None:
-        print(f"waiting for room on a GPU (trainer.gpu_slots={limit}; {_crowd(devices, folder)})", flush=True)
-    while place is None:
-        time.sleep(POLL_S)
-        place = _first(devices, run, folder, Entry(load, limit, 1, load), fresh)
+    entry, waiting = Entry(load, limit), False
+    try:
+        while (place := _take(devices, run, folder, entry, fresh, count)) is None:
+            if not waiting:
+                wanted = "a GPU" if count == 1 else f"{count} GPUs"
+                print(f"waiting for room on {wanted} (trainer.gpu_slots={limit}; {_crowd(devices, folder)})", flush=True)
+            waiting = True
+            time.sleep(POLL_S)
+    except OSError as error:
+        print(f"runs on this device cannot be counted ({error}): whether it is shared stays unknown", flush=True)
+        place = Place(devices[:count], ())
     finished = False
     try:
         yield place
@@ -121,56 +147,67 @@ def name_of(run_dir: Path) -> str:
 def find_devices(device: str) -> list[Device]:
     """The CPU, or every GPU that this process sees.
 
+    The cores that a process may use are its CPU: jobs to which a cluster gives different cores do not share.
+
     Args:
         device: ``cpu`` or ``cuda``.
     """
     if device == "cpu":
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return [Device("cpu", cores)]
+        cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+        return [Device(f"cpu-{hashlib.sha256(str(cores).encode()).hexdigest()[:8]}", len(cores))]
     import torch
 
     names = [str(getattr(torch.cuda.get_device_properties(i), "uuid", i)) for i in range(torch.cuda.device_count())]
     return [Device(f"gpu-{name}", 1, index) for index, name in enumerate(names)]
 
 
-def _first(devices: Sequence[Device], run: str, folder: Path, entry: Entry, fresh: bool) -> Place | None:
-    """A place on the first device with room, the emptiest first."""
-    for device in sorted(devices, key=lambda device: len(_living(folder / device.name))):
-        place = _enter(device, run, folder / device.name, entry, fresh)
-        if place is not None:
-            return place
-    return None
-
-
-def _enter(device: Device, run: str, folder: Path, entry: Entry, fresh: bool) -> Place | None:
-    """A place on a device; none where it is full for us or for who is there."""
+def _take(devices: Sequence[Device], run: str, folder: Path, entry: Entry, fresh: bool, count: int) -> Place | None:
+    """A place on as many devices, the emptiest that have room for us and for who is there; none if they are too few."""
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / run
     with (folder / GUARD).open("a") as guard:
         fcntl.flock(guard, fcntl.LOCK_EX)  # one at a time; ends with the file
-        others = {other: found for other, found in _living(folder).items() if other != path}
-        limits = [found.limit for found in (*others.values(), entry) if found.limit is not None]
-        runs, load = len(others) + 1, entry.load + sum(found.load for found in others.values())
-        if limits and runs > min(limits):
+        others = {device: _living(folder / device.name) for device in devices}
+        free = [device for device in devices if _has_room(others[device], entry)]
+        chosen = sorted(free, key=lambda device: len(others[device]))[:count]
+        if len(chosen) < count:
             return None
-        earlier = None if fresh else _read(path)
-        file = path.open("a+")
-        fcntl.flock(file, fcntl.LOCK_EX)  # at once: the run folder's lock keeps others from this name, and who looks in lets go of it
-        if earlier is not None:
-            entry = entry.beside(earlier.runs, earlier.peak)
-        for other, found in {**others, path: entry}.items():
-            with suppress(FileNotFoundError):  # who leaves at this moment asks nobody
-                _write(other, found.beside(runs, load))
-    return Place(device, file, path)
+        earlier = _earlier(run, folder)
+        mine = entry if fresh else entry.after(earlier)
+        return Place(chosen, [_enter(device, run, folder / device.name, mine, others[device]) for device in chosen])
+
+
+def _has_room(others: dict[Path, Entry], entry: Entry) -> bool:
+    limits = [found.limit for found in (*others.values(), entry) if found.limit is not None]
+    return not limits or len(others) + 1 <= min(limits)
+
+
+def _enter(device: Device, run: str, folder: Path, entry: Entry, others: dict[Path, Entry]) -> tuple[IO[str], Path]:
+    folder.mkdir(exist_ok=True)
+    path = folder / run
+    file = path.open("a+")
+    fcntl.flock(file, fcntl.LOCK_EX)  # at once: the run folder's lock keeps others from this name, and who looks in lets go of it
+    runs, load = len(others) + 1, entry.load + sum(found.load for found in others.values())
+    for other, found in {**others, path: entry}.items():
+        with suppress(FileNotFoundError):  # who leaves at this moment asks nobody
+            _write(other, found.beside(runs, load, device.capacity))
+    return file, path
+
+
+def _earlier(run: str, folder: Path) -> list[Entry]:
+    """What earlier attempts at a run left on any device; their files are removed."""
+    found = []
+    for device in (path for path in folder.iterdir() if path.is_dir()):
+        entry = _read(device / run)
+        if entry is not None:
+            found.append(entry)
+        (device / run).unlink(missing_ok=True)
+    return found
 
 
 def _living(folder: Path) -> dict[Path, Entry]:
     """The runs on a device whose process is alive."""
-    found = {}
-    for path in sorted(folder.glob("*")) if folder.is_dir() else ():
-        if path.name != GUARD and _is_held(path):
-            found[path] = _read(path) or Entry()
-    return found
+    paths = sorted(folder.iterdir()) if folder.is_dir() else []
+    return {path: _read(path) or Entry() for path in paths if _is_held(path)}
 
 
 def _is_held(path: Path) -> bool:

@@ -54,8 +54,8 @@ def run(run_dir: Path) -> None:
     device = resolve_device(config.trainer.device, config.trainer.devices)
     check_backend(config, device)
     with device_place(config, device, run_dir) as place:
-        if place.device.index is not None:
-            torch.cuda.set_device(place.device.index)
+        if place.gpus:
+            torch.cuda.set_device(place.gpus[0])
         _carry_out(run_dir, config, device, place)
 
 
@@ -71,7 +71,7 @@ def _carry_out(run_dir: Path, config: RunConfig, device: str, place: Place) -> N
     write_json(run_dir / "placement.json", report.to_dict())
     print(report, flush=True)
     loggers = build_loggers(config.logger, run_dir, run_dir.name, config.to_plain())
-    fitted = train(run_dir, config, potential, graphs, stats, loggers)
+    fitted = train(run_dir, config, potential, graphs, stats, loggers, place.gpus)
     try:
         metrics, predictions = assess(config, potential, graphs, device, dtype)
         metrics |= costs(fitted, report)
@@ -94,22 +94,21 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def prepare_to_follow(run_dir: Path) -> tuple[Callable[[Ranks], None], bool]:
+def prepare_to_follow(run_dir: Path) -> Callable[[Ranks], None]:
     """What a process of a run besides its worker does: the same data and model, then its parts of the training.
 
     Returns:
-        The training, to be called when the processes have met; and whether it is on GPUs.
+        The training, to be called when the processes have met.
 
     Raises:
         kanmlip.errors.KanmlipError: As :func:`run`.
     """
     config = load_run_config(run_dir)
     seed_everything(config.seed)
-    cuda = resolve_device(config.trainer.device, config.trainer.devices) != "cpu"
     graphs = split_graphs(config, config.dataset.load(data_root()))
     stats = compute_statistics(graphs["train"], config.model.cutoff)
     potential, _ = build(config, stats, graphs["train"], getattr(torch, config.trainer.precision))
-    return lambda ranks: follow(potential, graphs["train"], graphs["val"], config.trainer, config.seed, ranks), cuda
+    return lambda ranks: follow(potential, graphs["train"], graphs["val"], config.trainer, config.seed, ranks)
 
 
 def resolve_device(device: str, count: int = 1) -> str:
@@ -142,26 +141,25 @@ def check_backend(config: RunConfig, device: str) -> None:
 
 
 def device_place(config: RunConfig, device: str, run_dir: Path) -> AbstractContextManager[Place]:
-    """Where the run computes: on the CPU with whoever is there, on a GPU where ``trainer.gpu_slots`` leaves it room."""
-    on_cpu = device == "cpu"
+    """Where the run computes: on the CPU with whoever is there, on as many GPUs as processes where ``trainer.gpu_slots`` leaves room."""
+    on_cpu, processes = device == "cpu", config.trainer.devices
     threads = config.trainer.threads or torch.get_num_threads()
     return place_on(
         find_devices(device),
         name_of(run_dir),
         devices_folder(cache_root()),
-        load=threads if on_cpu else 1,
+        load=threads * processes if on_cpu else 1,
         limit=None if on_cpu else config.trainer.gpu_slots,
         fresh=read_json(run_dir / "environment.json") is None,
+        count=1 if on_cpu else processes,
     )
 
 
 def _crowding(place: Place, before: Mapping[str, Any]) -> dict[str, Any]:
-    """How crowded the device was, here and where an earlier attempt was made."""
+    """How crowded the device was, here and where an earlier attempt was made; null where that could not be seen."""
     facts = place.facts()
-    return {
-        "runs_at_once": max(facts["runs_at_once"], before.get("runs_at_once") or 1),
-        "shared": facts["shared"] or bool(before.get("shared")),
-    }
+    counts = [count for count in (facts["runs_at_once"], before.get("runs_at_once")) if count is not None]
+    return {"runs_at_once": max(counts, default=None), "shared": bool(before.get("shared")) or facts["shared"]}
 
 
 def write_environment(run_dir: Path, config: RunConfig, splits: Splits, device: str, place: Place) -> dict[str, Any]:
@@ -170,7 +168,8 @@ def write_environment(run_dir: Path, config: RunConfig, splits: Splits, device: 
     environment = describe(device, config.trainer.threads, splits.sha256)
     earlier = [commit for commit in (*before.get("earlier_commits", ()), before.get("commit")) if commit]
     environment |= {
-        "devices": config.trainer.devices,
+        # The most of all attempts: a part of the time in several processes is not the time of one.
+        "devices": max(config.trainer.devices, before.get("devices") or 1),
         "started": before.get("started") or now(),
         "finished": None,
         **_crowding(place, before),
@@ -215,11 +214,11 @@ def train(
     graphs: Mapping[str, list[Graph]],
     stats: DataStats,
     loggers: Sequence[RunLogger],
+    gpus: Sequence[int] = (),
 ) -> FitResult:
-    """Fit, with what is needed to build the potential again stored beside its weights."""
+    """Fit, on these GPUs or on the CPU, with what is needed to build the potential again stored beside its weights."""
     metadata = {"run_id": run_dir.name, "config": config.to_plain(), "stats": asdict(stats)}
-    cuda = resolve_device(config.trainer.device) != "cpu"
-    with companions(run_dir, config.trainer.devices, cuda) as ranks:
+    with companions(run_dir, config.trainer.devices, gpus) as ranks:
         return fit(potential, graphs["train"], graphs["val"], config.trainer, run_dir, loggers, config.seed, metadata, ranks)
 
 

@@ -76,7 +76,7 @@ def write_notes(rows: Sequence[Row], general: Sequence[str], changed: Sequence[t
         _note_mixture(book, facet, with_runs)
     _note_seeds(book, with_runs)
     _note_settings(book, with_runs)
-    _note_shared_devices(book, with_runs)
+    _note_spoilt_times(book, with_runs)
     dirty = [row for row in with_runs if any(record.environment.dirty for record in row.records)]
     if dirty:
         book.add(f"Made with uncommitted changes: {_row_names(dirty)}. Such a run cannot be traced to its commit.", dirty, warning=True)
@@ -121,12 +121,16 @@ def _note_mixture(book: Notebook, facet: Facet, rows: Sequence[Row]) -> None:
     book.add(f"{facet.warning}: {'; '.join(parts)}.", odd, warning=True)
 
 
-def _note_shared_devices(book: Notebook, rows: Sequence[Row]) -> None:
-    """Name the runs whose times are left out, because other runs were on the device (``Record.is_spoilt``)."""
-    spoilt = [row for row in rows if any(record.environment.shared for record in row.records)]
-    if spoilt:
-        names = sorted({record.run_id for row in spoilt for record in row.records if record.environment.shared})
-        book.add(f"Times left out, made while other runs shared the device: {_quoted(names)}.", spoilt, warning=True)
+def _note_spoilt_times(book: Notebook, rows: Sequence[Row]) -> None:
+    """Name the runs whose times are left out (``Record.spoilt_by``)."""
+    reasons: dict[str, set[str]] = {}
+    for row in rows:
+        for record in row.records:
+            if (reason := record.spoilt_by("time/train_s")) is not None:
+                reasons.setdefault(reason, set()).add(record.run_id)
+    for reason, names in sorted(reasons.items()):
+        spoilt = [row for row in rows if any(record.run_id in names for record in row.records)]
+        book.add(f"Times left out, {reason}: {_quoted(sorted(names))}.", spoilt, warning=True)
 
 
 def _note_seeds(book: Notebook, rows: Sequence[Row]) -> None:

@@ -16,6 +16,8 @@ from kanmlip.experiment.status import true_status
 # What this reader understands; kanmlip.experiment writes the version into each record.
 READABLE_SCHEMA_VERSIONS = frozenset({1, 2})
 TIMINGS = ("time/train_s", "time/per_epoch_s", "time/to_target_s")
+# What several processes of a run divide among themselves.
+DIVIDED = (*TIMINGS, "memory/peak_allocated_MB")
 
 
 class _Part(BaseModel):
@@ -47,6 +49,7 @@ class Environment(_Part):
     dataset_sha256: str | None = None
     finished: str | None = None
     earlier_commits: tuple[str, ...] = ()
+    devices: int | None = None
     runs_at_once: int | None = None
     shared: bool | None = None
 
@@ -81,17 +84,21 @@ class Record(_Part):
     history: dict[str, str] | None = None
 
     def value(self, metric: str) -> float | None:
-        """A finite metric in the record's unit; None where it is absent, null, not finite, or a time that other runs had a part in."""
-        if self.is_spoilt(metric):
+        """A finite metric in the record's unit; None where it is absent, null, not finite, or :meth:`spoilt_by` how the run was made."""
+        if self.spoilt_by(metric) is not None:
             return None
         value = self.metrics.get(metric)
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             return None
         return float(value)
 
-    def is_spoilt(self, metric: str) -> bool:
-        """Whether it is a time of a run that shared its device: it says how crowded that was, not what the model costs."""
-        return bool(self.environment.shared) and metric.endswith(TIMINGS)
+    def spoilt_by(self, metric: str) -> str | None:
+        """Why a cost does not say what the model costs: other runs took time from the run, or several processes divided its work."""
+        if self.environment.shared and metric.endswith(TIMINGS):
+            return "made while sharing the device"
+        if (self.environment.devices or 1) > 1 and metric in DIVIDED:
+            return f"made by {self.environment.devices} processes together"
+        return None
 
 
 @dataclass(frozen=True)

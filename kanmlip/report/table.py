@@ -224,8 +224,9 @@ def _printed(column: Column, printed: Mapping[int | None, Mapping[str, str]]) ->
 
 
 def _why_metric_is_missing(metric: str, records: tuple[Record, ...]) -> str:
-    if any(record.is_spoilt(metric) for record in records):
-        return "made while sharing the device"
+    spoilt = [reason for record in records if (reason := record.spoilt_by(metric)) is not None]
+    if spoilt:
+        return "; ".join(sorted(set(spoilt)))
     if any(metric in record.metrics for record in records):
         return "not finite"
     split = metric.partition("/")[0]

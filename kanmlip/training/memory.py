@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 _STATUS, _CLEAR, _MEMINFO = Path("/proc/self/status"), Path("/proc/self/clear_refs"), Path("/proc/meminfo")
-_GROUP = Path("/sys/fs/cgroup")
+_OWN_GROUP, _GROUP = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 
 
 class Memory:
@@ -79,19 +79,23 @@ def _machine() -> float | None:
 
 
 def _group() -> float | None:
-    """What the limit of this process's control group leaves; none without one. Its caches, which the kernel drops, count as left."""
+    """What the limits of this process's control group, and of those around it, leave; none where nothing is limited.
+
+    Slurm, for one, limits a job and not the group of its processes. Caches, which the kernel drops, count as left.
+    """
     try:
-        line = next(line for line in Path("/proc/self/cgroup").read_text().splitlines() if line.startswith("0::"))
+        line = next(line for line in _OWN_GROUP.read_text().splitlines() if line.startswith("0::"))
     except (OSError, StopIteration):
         line = "0::/"
-    for folder in (_GROUP / line.removeprefix("0::").lstrip("/"), _GROUP):
+    own = _GROUP / line.removeprefix("0::").lstrip("/")
+    left = []
+    for folder in (own, *own.parents):
         try:
             limit = (folder / "memory.max").read_text().strip()
             used = int((folder / "memory.current").read_text())
             cached = re.search(r"^inactive_file (\d+)", (folder / "memory.stat").read_text(), re.MULTILINE)
-        except (OSError, ValueError):
+            if limit != "max":
+                left.append(float(int(limit) - used + (int(cached.group(1)) if cached else 0)))
+        except (OSError, ValueError):  # the outermost group has no limits, and a container may not show its own path
             continue
-        if limit == "max":
-            return None
-        return float(int(limit) - used + (int(cached.group(1)) if cached else 0))
-    return None
+    return min(left, default=None)

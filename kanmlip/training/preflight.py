@@ -82,12 +82,11 @@ def preflight(
     def assess(graphs: Sequence[Graph]) -> None:
         evaluate(potential, graphs, Limits(len(graphs)), device, with_predictions=False)
 
-    # The training set is evaluated, too, at the end of the run.
-    heaviest: Sequence[Graph] = ()
-    for graphs in splits.values():
-        candidate = largest_evaluated(graphs, config.eval_limits, ranks)
-        if _total_work(candidate) > _total_work(heaviest):
-            heaviest = candidate
+    # At the end of the run the training set is evaluated, too, and that by the first process alone.
+    dividers = (ranks, ALONE) if ranks.leads else (ranks,)
+    heaviest = max(
+        (largest_evaluated(graphs, config.eval_limits, each) for graphs in splits.values() for each in dividers), key=_total_work
+    )
     for trial in (
         Trial("training", [train[i] for i in mine], Sizes.of([train[i] for i in batch]), differentiate),
         Trial("evaluation", heaviest, Sizes.of(heaviest), assess),

@@ -23,6 +23,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from kanmlip.errors import LostProcessError
+from kanmlip.experiment.death import is_out_of_memory
 
 # Processes may wait for the first one to validate or write; that one is dead is known otherwise (kanmlip.experiment.companions).
 PATIENCE = timedelta(days=7)
@@ -114,23 +115,23 @@ ALONE = Ranks()
 
 
 @contextmanager
-def joined(rank: int, size: int, meeting: Path, cuda: bool) -> Iterator[Ranks]:
+def joined(rank: int, size: int, meeting: Path, gpu: int | None = None) -> Iterator[Ranks]:
     """Meet the other processes of a run on this machine; returns when all are there.
 
     Args:
         rank: Of this process.
         size: How many there are.
         meeting: A file in a folder of this run alone; none of the processes listens for strangers.
-        cuda: Whether each has the GPU of its number.
+        gpu: Which one this process has to itself; none on the CPU.
 
     Raises:
         LostProcessError: Out of any exchange, if another process is gone.
     """
     if sys.platform == "linux":
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # everything stays on this machine
-    if cuda:
-        torch.cuda.set_device(rank)
-    backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
+    if gpu is not None:
+        torch.cuda.set_device(gpu)
+    backend = "gloo" if gpu is None else "cpu:gloo,cuda:nccl"
     with _connected():
         dist.init_process_group(backend, init_method=f"file://{meeting}", rank=rank, world_size=size, timeout=PATIENCE)
     yield Ranks(rank, size)
@@ -140,10 +141,12 @@ def joined(rank: int, size: int, meeting: Path, cuda: bool) -> Iterator[Ranks]:
 
 @contextmanager
 def _connected() -> Iterator[None]:
-    """Errors of an exchange as one of ours."""
+    """Errors of an exchange as one of ours; that memory runs out in one is nobody's disappearance."""
     try:
         yield
     except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise
         raise LostProcessError("another process of this run is gone; the same command resumes it") from error
 
 

@@ -58,12 +58,12 @@ def test_two_on_one_gpu_both_know(tmp_path: Path) -> None:
 def test_the_smaller_limit_counts(tmp_path: Path) -> None:
     with ExitStack() as stack:
         stack.enter_context(place_on([GPU], "alone", tmp_path, limit=1))
-        assert gpu_slots._enter(GPU, "sociable", tmp_path / GPU.name, gpu_slots.Entry(limit=4), True) is None
+        assert gpu_slots._take([GPU], "sociable", tmp_path, gpu_slots.Entry(limit=4), True, 1) is None
 
 
 def test_the_emptier_gpu_is_taken(tmp_path: Path) -> None:
     with place_on([GPU, OTHER], "first", tmp_path, limit=2) as first, place_on([GPU, OTHER], "second", tmp_path, limit=2) as second:
-        assert (first.device, second.device) == (GPU, OTHER)
+        assert (first.gpus, second.gpus) == ((0,), (1,))
         assert not second.facts()["shared"]
         with place_on([GPU, OTHER], "third", tmp_path, limit=2) as third:
             assert third.facts()["shared"]
@@ -77,6 +77,60 @@ def test_a_run_that_is_gone_on_with_remembers(tmp_path: Path) -> None:
         raise KeyboardInterrupt
     with place_on([GPU], "run", tmp_path, limit=2, fresh=True) as place:
         assert not place.facts()["shared"], "begun anew it was alone"
+
+
+def test_a_run_that_goes_on_elsewhere_remembers_how_crowded_it_was(tmp_path: Path) -> None:
+    wide = Device("cpu", 8)
+    with pytest.raises(KeyboardInterrupt), place_on([wide], "run", tmp_path, load=4), place_on([wide], "other", tmp_path, load=4):
+        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt), place_on([GPU], "run", tmp_path, limit=2, fresh=False) as place:
+        assert place.facts() == {"runs_at_once": 2, "shared": False}, "eight threads on eight cores disturb nobody"
+        with place_on([GPU], "other", tmp_path, limit=2):
+            raise KeyboardInterrupt
+    with place_on([OTHER], "run", tmp_path, limit=2, fresh=False) as place:
+        assert place.facts() == {"runs_at_once": 2, "shared": True}
+    assert [path.name for path in tmp_path.rglob("run")] == []
+
+
+def test_a_run_on_two_gpus_has_both_or_waits(tmp_path: Path) -> None:
+    gpus = [GPU, OTHER, Device("gpu-c", 1, 2)]
+    entered = threading.Event()
+
+    def pair(place_taken: threading.Event) -> None:
+        with place_on(gpus, "pair", tmp_path, limit=1, count=2) as place:
+            found.append(place.gpus)
+            place_taken.set()
+
+    found: list[tuple[int, ...]] = []
+    with place_on(gpus, "first", tmp_path, limit=1) as first, place_on(gpus, "second", tmp_path, limit=1) as second:
+        assert (first.gpus, second.gpus) == ((0,), (1,))
+        thread = threading.Thread(target=pair, args=(entered,))
+        thread.start()
+        assert not entered.wait(0.2)
+        # It holds none of the one that is free meanwhile.
+        with place_on(gpus, "third", tmp_path, limit=1) as third:
+            assert third.gpus == (2,)
+    thread.join(10)
+    assert [len(set(numbers)) for numbers in found] == [2]
+
+
+def test_both_gpus_of_a_run_count_who_comes_to_either(tmp_path: Path) -> None:
+    with place_on([GPU, OTHER], "pair", tmp_path, limit=2, count=2) as pair:
+        assert pair.gpus == (0, 1)
+        assert pair.facts() == {"runs_at_once": 1, "shared": False}
+        with place_on([OTHER], "single", tmp_path, limit=2):
+            pass
+        assert pair.facts() == {"runs_at_once": 2, "shared": True}
+    assert not list(tmp_path.glob("*/pair"))
+
+
+def test_where_runs_cannot_be_counted_they_go_on_and_say_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    blocked = tmp_path / "file"
+    blocked.touch()
+    with place_on([GPU, OTHER], "run", blocked / "devices", limit=1) as place:
+        assert place.gpus == (0,)
+        assert place.facts() == {"runs_at_once": None, "shared": None}
+    assert "cannot be counted" in capsys.readouterr().out
 
 
 def test_a_dead_process_gives_its_place_back(tmp_path: Path) -> None:

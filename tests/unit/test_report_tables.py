@@ -173,7 +173,7 @@ def test_times_made_while_sharing_a_device_are_left_out(typical: Path) -> None:
     assert (row.cell("time").values, row.cell("per_epoch").values) == ({1111: 200.0}, {1111: 10.0})
     assert set(row.cell("train_force").values) == {1111, 2222}, "errors do not depend on who else was computing"
     text = render_markdown(made)
-    assert f"Times left out, made while other runs shared the device: `{spoilt['run_id']}`." in text
+    assert f"Times left out, made while sharing the device: `{spoilt['run_id']}`." in text
 
     write(typical, record("output", "gaussian", 1111, 0.018, **shared))
     made = table(typical)
@@ -183,6 +183,23 @@ def test_times_made_while_sharing_a_device_are_left_out(typical: Path) -> None:
 
     write(typical, *(record("output", "gaussian", seed, 0.02, **{"environment.shared": False}) for seed in (1111, 2222)))
     assert "Times left out" not in render_markdown(table(typical))
+
+
+def test_costs_of_runs_in_several_processes_are_left_out(typical: Path) -> None:
+    together = {"environment.devices": 2, "environment.runs_at_once": 1, "environment.shared": False}
+    spoilt = record("output", "gaussian", 2222, 0.021, **together, **{"metrics.memory/peak_allocated_MB": 90.0})
+    write(typical, spoilt, record("output", "gaussian", 1111, 0.018, **{"environment.devices": 1}))
+    made = table(typical)
+    row = next(row for row in made.rows if row.label.endswith("output block"))
+    assert (row.cell("time").values, row.cell("per_epoch").values) == ({1111: 200.0}, {1111: 10.0})
+    assert set(row.cell("train_force").values) == {1111, 2222}, "errors are those of one process"
+    assert [found.value("memory/peak_allocated_MB") for found in row.records if found.labels.seed == 2222] == [None], "of a part of a batch"
+    assert f"Times left out, made by 2 processes together: `{spoilt['run_id']}`." in render_markdown(made)
+
+    write(typical, record("output", "gaussian", 1111, 0.018, **together))
+    row = next(row for row in table(typical).rows if row.label.endswith("output block"))
+    assert (row.cell("time").missing, row.ratio("time")) == ("made by 2 processes together", None)
+    assert row.ratio("train_force") is not None
 
 
 def test_missing_cells_say_why(typical: Path) -> None:
