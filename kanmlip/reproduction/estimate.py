@@ -84,9 +84,6 @@ def run_seconds(record: Record) -> float | None:
 def _kind(labels: Labels, science: dict[str, object]) -> tuple[Labels, object]:
     """What runs that take equally long have in common: all labels but the seed, and how long they train."""
     trainer = science.get("trainer")
-    length = (
-        tuple(trainer.get(name) for name in ("max_epochs", "batch_size", "batch_atoms", "batch_edges"))
-        if isinstance(trainer, dict)
-        else None
-    )
+    names = ("max_epochs", "batch_size", "batch_atoms", "batch_edges")
+    length = tuple(trainer.get(name) for name in names) if isinstance(trainer, dict) else None
     return labels.model_copy(update={"seed": 0}), length

@@ -83,10 +83,9 @@ def preflight(
         evaluate(potential, graphs, Limits(len(graphs)), device, with_predictions=False)
 
     # At the end of the run the training set is evaluated, too, and that by the first process alone.
-    dividers = (ranks, ALONE) if ranks.leads else (ranks,)
-    heaviest = max(
-        (largest_evaluated(graphs, config.eval_limits, each) for graphs in splits.values() for each in dividers), key=_total_work
-    )
+    dividers = {ranks, ALONE} if ranks.leads else {ranks}
+    evaluated = [largest_evaluated(graphs, config.eval_limits, each) for graphs in splits.values() for each in dividers]
+    heaviest = max(evaluated, key=lambda batch: _total_work(batch))
     for trial in (
         Trial("training", [train[i] for i in mine], Sizes.of([train[i] for i in batch]), differentiate),
         Trial("evaluation", heaviest, Sizes.of(heaviest), assess),
@@ -104,7 +103,7 @@ def largest_evaluated(graphs: Sequence[Graph], limits: Limits, ranks: Ranks) -> 
     if not mine:
         return []
     batches = [[mine[i] for i in batch] for batch in consecutive_batches(Sizes.of(mine), limits)]
-    return sorted(max(batches, key=_total_work), key=lambda graph: -_total_work([graph]))
+    return sorted(max(batches, key=lambda batch: _total_work(batch)), key=lambda graph: -_total_work([graph]))
 
 
 def try_out(trial: Trial, config: TrainerConfig, memory: Memory) -> float | None:
