@@ -147,7 +147,7 @@ def _watch(run_dir: Path, others: Sequence[Companion], oom_kills: int, over: thr
         for other in others:
             death = other.death(oom_kills)
             if death is not None and not over.wait(HANG_S):
-                error = exception_of(death, other.rank)
+                error = _fault(others, oom_kills) or exception_of(death, other.rank)
                 with suppress(OSError):
                     sys.stderr.write(f"{error}\n")
                     sys.stderr.flush()

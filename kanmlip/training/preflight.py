@@ -85,7 +85,7 @@ def preflight(
     # At the end of the run the training set is evaluated, too, and that by the first process alone.
     dividers = {ranks, ALONE} if ranks.leads else {ranks}
     evaluated = [largest_evaluated(graphs, config.eval_limits, each) for graphs in splits.values() for each in dividers]
-    heaviest = max(evaluated, key=lambda batch: _total_work(batch))
+    heaviest = max(evaluated, key=_total_work)
     for trial in (
         Trial("training", [train[i] for i in mine], Sizes.of([train[i] for i in batch]), differentiate),
         Trial("evaluation", heaviest, Sizes.of(heaviest), assess),
@@ -103,7 +103,8 @@ def largest_evaluated(graphs: Sequence[Graph], limits: Limits, ranks: Ranks) -> 
     if not mine:
         return []
     batches = [[mine[i] for i in batch] for batch in consecutive_batches(Sizes.of(mine), limits)]
-    return sorted(max(batches, key=lambda batch: _total_work(batch)), key=lambda graph: -_total_work([graph]))
+    largest = max(batches, key=_total_work)
+    return sorted(largest, key=lambda graph: -_total_work([graph]))
 
 
 def try_out(trial: Trial, config: TrainerConfig, memory: Memory) -> float | None:
