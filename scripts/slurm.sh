@@ -3,7 +3,7 @@
 #
 #   sbatch --partition=gpu --account=me scripts/slurm.sh -m experiment=table3_none,table3_output seed=1111,2222,3333 budget=gpu
 #
-# For one job a run, in an array, use kanmlip-train -m ... hydra/launcher=slurm_gpu instead (README, "Clusters").
+# For one job a run, in an array, use kanmlip-train -m ... hydra/launcher=slurm_gpu instead (README, "Slurm").
 # When the time ends or the job is preempted, it is queued again; finished runs are skipped then, the one under way goes on.
 #SBATCH --job-name=kanmlip
 #SBATCH --output=kanmlip-%j.log
