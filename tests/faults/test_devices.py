@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -122,6 +123,27 @@ def test_a_process_that_dies_ends_the_run_with_one_message(
         # The first process may have seen the end of epoch 4 before the other one died in it.
         assert re.search("resuming after epoch [34]", scene.said)
         assert_record_of_one_process(scene)
+        assert json.loads(scene.record.read_text())["environment"]["devices"] == 2, "some of its time is that of two"
+
+
+def test_a_worker_that_hangs_in_an_exchange_with_the_dead_ends_with_the_same_message(together: Scene, tmp_path: Path) -> None:
+    """As NCCL may; here the worker sleeps."""
+
+    def patch() -> None:
+        from kanmlip.experiment import companions
+
+        companions.HANG_S = 0.5
+        tempfile.tempdir = str(tmp_path)
+        launching(3, lambda rank: time.sleep(100) if rank == 0 else os.kill(os.getpid(), signal.SIGKILL))()
+
+    started = time.monotonic()
+    assert together.start(patch) == 1
+    assert time.monotonic() - started < 60
+    said = "process 1 of the run ended: killed by SIGKILL"
+    assert said in together.status["reason"]
+    assert (together.status["status"], together.status["resumable"]) == ("failed", True)
+    assert together.said.count(said) == 1, together.said
+    assert not list(tmp_path.glob("kanmlip-*"))
 
 
 def test_the_others_end_with_the_worker(together: Scene, tmp_path: Path) -> None:

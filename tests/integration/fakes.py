@@ -1,7 +1,8 @@
 """A model and a dataset that train in moments, with faults on demand, for tests of sweeps and of the command line.
 
 ``KANMLIP_TEST_FAULT=<seed>:<kind>`` makes the run with that seed end as ``kind`` says, ``<seed>:<kind>:swap`` only if its MLP
-is to become a KAN; ``KANMLIP_TEST_DELAY=<seconds>`` slows every evaluation down.
+is to become a KAN; ``KANMLIP_TEST_DELAY=<seconds>`` slows every evaluation down; ``KANMLIP_TEST_HOLD=<file>`` has every process stop
+in the middle of its run for as long as that file exists.
 """
 
 from __future__ import annotations
@@ -30,7 +31,10 @@ from kanmlip.placement.config import PlacementConfig
 from kanmlip.placement.head import ScalarKAN, Swap
 
 WIDTHS = (4, 8, 1)
+# Two an epoch and some in the preflight: four epochs or more.
+EVALUATIONS_BEFORE_HOLD = 16
 _seed = 0
+_evaluations = 0
 
 
 class PairModel(nn.Module):
@@ -46,6 +50,7 @@ class PairPotential(EnergyPotential):
 
     def energy(self, graph: Graph, positions: Tensor, cell: Tensor) -> Tensor:
         time.sleep(float(os.environ.get("KANMLIP_TEST_DELAY", "0")))
+        hold()
         centre, neighbour = graph.edge_index
         shift = torch.einsum("ei,eij->ej", graph.edge_cell_shift.to(cell.dtype), cell[graph.batch[centre]])
         distance = (positions[neighbour] - positions[centre] + shift).norm(dim=1, keepdim=True)
@@ -108,6 +113,15 @@ def argon(random: np.random.Generator) -> Atoms:
     results = {"energy": atoms.get_potential_energy(), "forces": atoms.get_forces(), "stress": atoms.get_stress()}
     atoms.calc = SinglePointCalculator(atoms, **results)
     return atoms
+
+
+def hold() -> None:
+    """Wait while the file exists that ``KANMLIP_TEST_HOLD`` names, once this process has made some evaluations."""
+    global _evaluations  # noqa: PLW0603 - of the whole process
+    _evaluations += 1
+    path = os.environ.get("KANMLIP_TEST_HOLD")
+    while path and _evaluations > EVALUATIONS_BEFORE_HOLD and Path(path).exists():
+        time.sleep(0.02)
 
 
 def fault(seed: int, place: str = "") -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from tests.faults import forked, kills
 from tests.integration.application import command, environment, records, results, statuses
+from tests.launchers.one_node_slurm import PATIENCE_S
 
 timeless = kills.load().timeless
 EPOCHS = 20
@@ -20,49 +21,55 @@ FOUR = (
     "-m", "model=fake", "dataset=fake", "budget=smoke", "placement=none,output", "basis=bspline", "basis.backend=torch", "seed=1,2",
     f"trainer.max_epochs={EPOCHS}", "trainer.precision=float64", "trainer.device=cpu",
 )  # fmt: skip
-# Asleep in each evaluation, so that a run takes seconds and little of the machine; and without a compiler, as in the forks that make the
-# undisturbed records: compiled kernels round differently, and building them takes a minute.
-SURROUNDINGS = {"KANMLIP_TEST_DELAY": "0.2", "CXX": "no-compiler"}
+# Without a compiler, as in the forks that make the undisturbed records: compiled kernels round differently, and building them takes a
+# minute.
+SURROUNDINGS = {"CXX": "no-compiler"}
 
 
 class Sweep:
-    """``kanmlip-train`` under way.
+    """``kanmlip-train`` under way; each of its runs stops after some epochs and waits to be released, however slow the machine is.
 
     Attributes:
         process: The command.
         output: What it prints.
+        hold: The file that runs wait for to be removed.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], output: Path) -> None:
-        self.process, self.output = process, output
+    def __init__(self, process: subprocess.Popen[bytes], output: Path, hold: Path) -> None:
+        self.process, self.output, self.hold = process, output, hold
 
     @property
     def said(self) -> str:
         """What it printed so far."""
         return self.output.read_text(errors="replace")
 
+    def release(self) -> None:
+        """Let the runs go on."""
+        self.hold.unlink(missing_ok=True)
+
     def wait(self) -> int:
         """Its exit code."""
-        return self.process.wait(timeout=240)
+        return self.process.wait(timeout=PATIENCE_S)
 
 
 @contextmanager
 def started(*arguments: str, **extra: str) -> Iterator[Sweep]:
     """Begin the four runs in the background; what is left of the command is killed in the end."""
     with tempfile.TemporaryDirectory() as folder:
-        output = Path(folder) / "output.log"
+        output, hold = Path(folder) / "output.log", Path(folder) / "hold"
+        hold.touch()
         with output.open("wb") as file:
             process = subprocess.Popen(
                 command(*FOUR, *arguments),
                 cwd=folder,
-                env=environment(**SURROUNDINGS, **extra),
+                env=environment(**SURROUNDINGS, KANMLIP_TEST_HOLD=str(hold), **extra),
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=file,
                 start_new_session=True,
             )
         try:
-            yield Sweep(process, output)
+            yield Sweep(process, output, hold)
         finally:
             if process.poll() is None:
                 process.kill()
@@ -104,6 +111,12 @@ def under_way(at_least: int = 2) -> list[Path]:
         if status["status"] == "running" and at_least <= epochs(path.parent) < EPOCHS - 6:
             found.append(path.parent)
     return found
+
+
+def taken(run_folder: Path) -> bool:
+    """Whether a run that was under way has been stopped; it may have been started again since."""
+    status = json.loads((run_folder / "status.json").read_text())
+    return status["status"] == "interrupted" or status["attempts"] > 1
 
 
 def parent(pid: int) -> int:

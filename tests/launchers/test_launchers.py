@@ -14,10 +14,11 @@ import pytest
 from kanmlip.errors import MissingDependencyError
 from kanmlip.experiment.composition import EXTENDED, Composer, Sources
 from kanmlip.experiment.folders import conf_dir
+from kanmlip.experiment.lock import is_locked
 from tests.faults import forked
-from tests.integration.application import records, statuses
+from tests.integration.application import records, results, statuses
 from tests.launchers.one_node_slurm import until
-from tests.launchers.sweep_of_four import FOUR, assert_same, epochs, parent, started, under_way, worker
+from tests.launchers.sweep_of_four import FOUR, assert_same, epochs, parent, started, taken, under_way, worker
 
 # Launcher → its arguments, the package it needs, and how many runs the sweep ends with: joblib gives all up, Ray tries again.
 LAUNCHERS = {
@@ -39,14 +40,18 @@ def test_one_of_four_jobs_is_killed(launcher: str, undisturbed: dict[str, dict[s
         tempfile.TemporaryDirectory(prefix="ray") as temporary,  # Ray's sockets want a short path
         started(*arguments, RAY_TMPDIR=temporary, RAY_USAGE_STATS_ENABLED="0") as sweep,
     ):
-        until(lambda: bool(under_way()) or sweep.process.poll() is not None, "a run", 120.0)
+        until(lambda: len(under_way()) > 1 or sweep.process.poll() is not None, "two runs")
         assert sweep.process.poll() is None, sweep.said
         victim = under_way()[0]
         reached = epochs(victim)
         job = parent(worker(victim))
         assert job != sweep.process.pid, "jobs are in processes of the launcher's"
         os.kill(job, signal.SIGKILL)
+        until(lambda: taken(victim), "the run to notice")
+        if done is not None:
+            sweep.release()
         code, said = sweep.wait(), sweep.said
+        until(lambda: not any(map(is_locked, results().glob("runs/*"))), "runs that lost their launcher")
     assert code == int(done != 4), said
     assert "Traceback" not in said or launcher == "ray", said  # Ray passes on what its own processes print
     ended = {name for name, status in statuses().items() if status["status"] == "done"}

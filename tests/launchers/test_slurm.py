@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from kanmlip.experiment.folders import conf_dir
 from tests.integration.application import FAKES, REPOSITORY, environment, results, statuses
 from tests.launchers import one_node_slurm
 from tests.launchers.one_node_slurm import Slurm, until
-from tests.launchers.sweep_of_four import FOUR, SURROUNDINGS, assert_same, epochs, started, under_way, worker
+from tests.launchers.sweep_of_four import FOUR, SURROUNDINGS, assert_same, epochs, started, taken, under_way, worker
 
 ABSENT = one_node_slurm.missing()
 pytestmark = pytest.mark.skipif(ABSENT is not None, reason=ABSENT or "")
@@ -46,7 +45,7 @@ def job_of(run_folder: Path) -> str:
 def test_preempted_jobs_of_an_array_go_on(slurm: Slurm, undisturbed: dict[str, dict[str, Any]]) -> None:
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
     with started(*LAUNCHER, **slurm.environment) as sweep:
-        until(lambda: len(under_way()) == 2 or sweep.process.poll() is not None, "two runs", 120.0)
+        until(lambda: len(under_way()) == 2 or sweep.process.poll() is not None, "two runs")
         assert sweep.process.poll() is None, sweep.said + slurm.logs()
         reached = {folder: epochs(folder) for folder in under_way()}
         jobs = {folder: job_of(folder) for folder in reached}
@@ -54,9 +53,11 @@ def test_preempted_jobs_of_an_array_go_on(slurm: Slurm, undisturbed: dict[str, d
 
         # One core is needed and none is free: the partition of higher priority takes it from one of the two.
         slurm.submit("--partition=urgent", "--output=/dev/null", "--wrap=sleep 1")
-        until(lambda: {statuses()[folder.name]["status"] for folder in reached} >= {"interrupted"}, "a preemption")
-        (warned,) = (folder for folder in reached if statuses()[folder.name]["status"] == "running")
+        until(lambda: any(map(taken, reached)), "a preemption")
+        (warned,) = (folder for folder in reached if not taken(folder))
         slurm.call("scancel", "--signal=USR2", jobs[warned])
+        until(lambda: taken(warned), "the run that was warned")
+        sweep.release()
         assert sweep.wait() == 0, sweep.said + slurm.logs()
         assert "4 of 4 runs done" in sweep.said
     assert_same(undisturbed)
@@ -74,14 +75,15 @@ def test_a_job_that_is_preempted_before_it_can_listen_is_queued_again(slurm: Slu
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
     launcher = Composer(Sources(conf_dir())).compose(["hydra/launcher=slurm_gpu"]).hydra.launcher
     batch, log = tmp_path / "batch.sh", tmp_path / "log"
-    lines = ["#!/bin/bash", *launcher.setup, "echo started $SLURM_RESTART_COUNT", "srun --unbuffered sleep 2", ""]
+    # It would not end by itself before it is preempted.
+    lines = ["#!/bin/bash", *launcher.setup, "srun --unbuffered sleep $((SLURM_RESTART_COUNT ? 0 : 3600))", ""]
     batch.write_text("\n".join(lines))
     number = slurm.submit("--requeue", "--signal=USR2@120", f"--cpus-per-task={one_node_slurm.CORES}", f"--output={log}", str(batch))
-    until(lambda: log.exists() and "started" in log.read_text(), "the job")
-    time.sleep(0.5)  # for srun to begin
+    until(lambda: f"{number}.0" in slurm.call("squeue", "--steps", "--noheader", "--format=%i").split(), "its step")
     slurm.submit("--partition=urgent", "--output=/dev/null", "--wrap=true")
     until(lambda: slurm.job(number)["JobState"] in ("COMPLETED", "FAILED"), "its end")
-    assert (slurm.job(number)["JobState"], slurm.job(number)["Restarts"]) == ("COMPLETED", "1"), log.read_text()
+    assert slurm.job(number)["JobState"] == "COMPLETED", log.read_text()
+    assert int(slurm.job(number)["Restarts"]) >= 1
 
 
 def test_a_sweep_inside_one_job_is_queued_again(slurm: Slurm, undisturbed: dict[str, dict[str, Any]], tmp_path: Path) -> None:
@@ -92,7 +94,9 @@ def test_a_sweep_inside_one_job_is_queued_again(slurm: Slurm, undisturbed: dict[
     script.write_text(f'#!/bin/bash\nexec "{sys.executable}" -m kanmlip.cli.train --config-dir "{FAKES}" "$@"\n')
     script.chmod(0o755)
     path = os.pathsep.join((str(script.parent), slurm.environment["PATH"]))
-    call |= {**slurm.environment, "PATH": path, **SURROUNDINGS}
+    hold = tmp_path / "hold"
+    hold.touch()
+    call |= {**slurm.environment, "PATH": path, **SURROUNDINGS, "KANMLIP_TEST_HOLD": str(hold)}
     arguments = [*FOUR]
     arguments[arguments.index("placement=none,output")] = "placement=output"
     arguments[arguments.index("seed=1,2")] = "seed=1"
@@ -103,10 +107,14 @@ def test_a_sweep_inside_one_job_is_queued_again(slurm: Slurm, undisturbed: dict[
         env=call, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True,
     )  # fmt: skip
     number = submitted.stdout.strip()
-    until(lambda: bool(under_way()), "the run", 120.0)
-    reached = epochs(under_way()[0])
+    until(lambda: bool(under_way()), "the run")
+    (folder,) = under_way()
+    reached = epochs(folder)
     slurm.call("scancel", "--batch", "--signal=USR1", number)
-    until(lambda: slurm.job(number)["JobState"] == "COMPLETED", "the job", 120.0)
+    until(lambda: taken(folder), "the run to be stopped")
+    hold.unlink()
+    until(lambda: slurm.job(number)["JobState"] in ("COMPLETED", "FAILED"), "the job")
+    assert slurm.job(number)["JobState"] == "COMPLETED", log.read_text()
     assert slurm.job(number)["Restarts"] == "1"
     run, status = next(iter(statuses().items()))
     assert (status["status"], status["attempts"]) == ("done", 2), log.read_text()

@@ -7,11 +7,14 @@ import threading
 import time
 from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from kanmlip.experiment import gpu_slots
+from kanmlip.experiment import companions, gpu_slots, pipeline
 from kanmlip.experiment.gpu_slots import Device, devices_folder, find_devices, place_on
+from kanmlip.training.config import TrainerConfig
 
 GPU = Device("gpu-a", 1, 0)
 OTHER = Device("gpu-b", 1, 1)
@@ -157,3 +160,33 @@ def test_a_cpu_is_crowded_by_more_threads_than_cores(tmp_path: Path) -> None:
         with place_on([cpu], "narrow", devices_folder(tmp_path), load=1) as narrow:
             assert narrow.facts() == {"runs_at_once": 2, "shared": True}
         assert wide.facts()["shared"]
+
+
+def test_a_run_of_several_processes_takes_as_many_gpus_or_as_much_more_of_the_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KANMLIP_CACHE", str(tmp_path))
+    monkeypatch.setattr(pipeline, "find_devices", lambda device: [Device("cpu", 8)] if device == "cpu" else [GPU, OTHER])
+    config: Any = SimpleNamespace(trainer=TrainerConfig(devices=2, threads=3))
+    with pipeline.device_place(config, "cpu", tmp_path / "run") as place:
+        assert place.gpus == ()
+        assert [entry.load for entry in gpu_slots._living(devices_folder(tmp_path) / "cpu").values()] == [6]
+    with pipeline.device_place(config, "cuda", tmp_path / "run") as place:
+        assert place.gpus == (0, 1)
+
+
+def test_the_processes_of_a_run_are_told_its_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    commands: list[list[str]] = []
+    monkeypatch.setattr(companions.subprocess, "Popen", lambda command, **_: commands.append(command))
+    for rank in (1, 2):
+        companions._start(tmp_path, rank, 3, tmp_path, (4, 7, 5))
+    companions._start(tmp_path, 1, 2, tmp_path, ())
+    assert [command[4:6] + command[8:] for command in commands] == [["1", "3", "7"], ["2", "3", "5"], ["1", "2"]]
+
+
+def test_crowding_of_an_earlier_attempt_is_kept_and_the_unknown_stays_unknown() -> None:
+    def facts(runs: int | None, shared: bool | None) -> Any:
+        return SimpleNamespace(facts=lambda: {"runs_at_once": runs, "shared": shared})
+
+    assert pipeline._crowding(facts(1, False), {}) == {"runs_at_once": 1, "shared": False}
+    assert pipeline._crowding(facts(1, False), {"runs_at_once": 3, "shared": True}) == {"runs_at_once": 3, "shared": True}
+    assert pipeline._crowding(facts(None, None), {"runs_at_once": 3, "shared": False}) == {"runs_at_once": 3, "shared": None}
+    assert pipeline._crowding(facts(None, None), {"shared": True}) == {"runs_at_once": None, "shared": True}

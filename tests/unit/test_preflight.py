@@ -17,9 +17,11 @@ from kanmlip.errors import ConfigError, OutOfMemoryError
 from kanmlip.experiment.death import of_exception
 from kanmlip.training import fit
 from kanmlip.training import loop as training_loop
+from kanmlip.training import memory as training_memory
 from kanmlip.training.config import TrainerConfig
 from kanmlip.training.memory import Memory
 from kanmlip.training.preflight import preflight
+from kanmlip.training.ranks import ALONE, Ranks
 from tests.fakes import PairPotential, pair_frames
 
 CPU = torch.device("cpu")
@@ -76,12 +78,12 @@ class Told(Memory):
         return self.potential.seen[-1][1] * BYTES_PER_EDGE
 
 
-def fly(potential: Small, config: TrainerConfig, train: list[Graph], val: list[Graph], memory: Memory) -> None:
+def fly(potential: Small, config: TrainerConfig, train: list[Graph], val: list[Graph], memory: Memory, ranks: Ranks = ALONE) -> None:
     def gradients(part: Any) -> None:
         output = potential(part.graph, compute_stress=False)
         output["energy"].sum().backward()
 
-    preflight(potential, gradients, config, {"training": train, "validation": val}, CPU, memory=memory)
+    preflight(potential, gradients, config, {"training": train, "validation": val}, CPU, ranks, memory)
 
 
 def edges(graphs: list[Graph]) -> list[int]:
@@ -105,6 +107,13 @@ def test_the_largest_batches_are_computed_before_the_first_epoch_and_change_noth
     in_order = [sum(edges(train[i : i + 2])) for i in range(0, 12, 2)]
     assert (False, max(in_order)) in before
     assert all(torch.equal(value, results["without"][1][key]) for key, value in results["with"][1].items())
+
+
+def test_the_first_process_tries_what_it_evaluates_alone_at_the_end(train: list[Graph], val: list[Graph]) -> None:
+    potential = Small()
+    fly(potential, settings(), train, val, Told(1e9, potential), Ranks(0, 6))
+    assert (False, max(sum(edges(train[i : i + 2])) for i in range(0, 12, 2))) in potential.seen
+    assert max(count for training, count in potential.seen if training) < sum(edges(train)[:4]), "of a training batch, its own part"
 
 
 def test_training_batches_that_do_not_fit_name_the_batch_size_that_does(train: list[Graph], val: list[Graph]) -> None:
@@ -195,3 +204,19 @@ def test_this_machine_tells_its_memory() -> None:
     if peak is None:
         pytest.skip("this system does not let a process reset its high-water mark")
     assert 2.4e8 < peak < 4e8
+
+
+def test_a_limit_of_the_job_around_this_process_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in Slurm: the group of the processes is free to take what the job may, which other processes of the job have taken a part of."""
+    for path, limit, used in (("job", "1000000000", 400_000_000), ("job/step", "max", 300_000_000), ("job/step/task", "max", 100_000_000)):
+        (tmp_path / path).mkdir()
+        (tmp_path / path / "memory.max").write_text(f"{limit}\n")
+        (tmp_path / path / "memory.current").write_text(f"{used}\n")
+        (tmp_path / path / "memory.stat").write_text("anon 5\ninactive_file 50000000\n")
+    (tmp_path / "own").write_text("1:name=systemd:/\n0::/job/step/task\n")
+    monkeypatch.setattr(training_memory, "_GROUP", tmp_path)
+    monkeypatch.setattr(training_memory, "_OWN_GROUP", tmp_path / "own")
+    monkeypatch.setattr(training_memory, "_machine", lambda: 5e9)
+    assert Memory(CPU).available() == 650_000_000
+    (tmp_path / "job" / "memory.max").write_text("max\n")
+    assert Memory(CPU).available() == 5e9

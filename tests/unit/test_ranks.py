@@ -25,7 +25,7 @@ from kanmlip.training import fit, follow
 from kanmlip.training.config import TrainerConfig
 from kanmlip.training.loop import open_fabric, session_of_first, share_state
 from kanmlip.training.order import part_of, training_batches
-from kanmlip.training.ranks import ALONE, Ranks
+from kanmlip.training.ranks import ALONE, Ranks, joined
 from kanmlip.training.session import Session
 from kanmlip.training.step import compute_gradients
 from tests.conftest import rattled_silver
@@ -244,3 +244,34 @@ def test_a_process_that_is_gone_is_an_error_of_ours_in_the_others() -> None:
     first, second = in_processes(2, leave)
     assert first.startswith("LostProcessError: another process of this run is gone; the same command resumes it")
     assert second is None
+
+
+def test_memory_that_runs_out_in_an_exchange_is_no_lost_process() -> None:
+    def exhaust(ranks: Ranks) -> None:
+        parameter = nn.Parameter(torch.zeros(3))
+        parameter.grad = torch.ones_like(parameter)
+        if ranks.rank == 1:
+            torch.cat = _no_memory  # in this fork alone
+        ranks.sum_gradients([parameter])
+
+    first, second = in_processes(2, exhaust)
+    assert second.startswith("OutOfMemoryError: CUDA out of memory")
+    assert first.startswith("LostProcessError")
+
+
+def _no_memory(*arguments: Any) -> Tensor:
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+
+def test_a_process_has_the_gpu_that_its_run_was_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not the one of its number: another run may have that."""
+    said: list[Any] = []
+    monkeypatch.setattr(torch.cuda, "set_device", said.append)
+    monkeypatch.setattr(torch.distributed, "init_process_group", lambda backend, **_: said.append(backend))
+    monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: None)
+    with joined(1, 2, tmp_path / "meeting", 3) as ranks:
+        assert ranks == Ranks(1, 2)
+    assert said == [3, "cpu:gloo,cuda:nccl"]
+    with joined(1, 2, tmp_path / "meeting"):
+        pass
+    assert said[2:] == ["gloo"]

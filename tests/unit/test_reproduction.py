@@ -119,7 +119,9 @@ def test_estimates_are_of_records_of_the_same_kind_else_of_the_model() -> None:
     other = Record.model_validate(record("b", 1, 9999.0, config.science(), {**labels, "placement": "all"}))
     longer = {**config.science(), "trainer": {**config.science()["trainer"], "max_epochs": 999}}
     longer_record = Record.model_validate(record("c", 1, 9999.0, longer, labels))
-    found = Estimator(RUNS.costs, [of_kind, other, longer_record]).estimate(config)
+    by_size = {**config.science(), "trainer": {**config.science()["trainer"], "batch_atoms": 400}}
+    by_size_record = Record.model_validate(record("d", 1, 9999.0, by_size, labels))
+    found = Estimator(RUNS.costs, [of_kind, other, longer_record, by_size_record]).estimate(config)
     assert (found.basis, found.seconds) == ("records", pytest.approx(120.0))
     modelled = Estimator(RUNS.costs, [other]).estimate(config)
     assert modelled.basis == "model"
