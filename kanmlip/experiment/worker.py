@@ -56,14 +56,15 @@ def main(arguments: list[str]) -> int:
 
 
 def _failed(status: Status, error: BaseException, orphaned: bool) -> Status:
-    from kanmlip.errors import KanmlipError
+    from kanmlip.errors import KanmlipError, LostProcessError
     from kanmlip.experiment.death import of_exception
 
     # Output that nobody reads any more fails too; what ended the run then is the parent's death.
     if orphaned and isinstance(error, OSError):
         error = KeyboardInterrupt()
-    # An interrupt that arrives inside of a library may come out as another exception of its.
-    if _interrupted and not isinstance(error, KanmlipError):
+    # An interrupt that arrives inside of a library may come out as another exception of its; one that all processes of a run get, as the
+    # death of another.
+    if _interrupted and (not isinstance(error, KanmlipError) or isinstance(error, LostProcessError)):
         error = KeyboardInterrupt()
     death = of_exception(error)
     if not orphaned and isinstance(error, KanmlipError):

@@ -17,7 +17,10 @@ from typing import Any, BinaryIO
 import pytest
 import torch
 
+from kanmlip.errors import LostProcessError
+from kanmlip.experiment import worker
 from kanmlip.experiment.identity import run_id
+from kanmlip.experiment.status import Status
 from tests.faults import forked
 from tests.faults.conftest import Scene
 
@@ -174,6 +177,14 @@ def test_an_interruption_ends_all_processes(together: Scene) -> None:
     assert together.status["status"] == "interrupted"
     assert together.start(launching()) == 0, together.said
     assert_record_of_one_process(together)
+
+
+@pytest.mark.parametrize(("interrupted", "status"), [(True, "interrupted"), (False, "failed")])
+def test_an_interrupt_that_all_processes_get_is_no_failure(interrupted: bool, status: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Slurm's USR2: a process that has only begun dies of it, which may be seen before our own interrupt."""
+    monkeypatch.setattr(worker, "_interrupted", interrupted)
+    ended = worker._failed(Status("running", "run"), LostProcessError("process 1 of the run ended: killed by SIGUSR2"), orphaned=False)
+    assert (ended.status, ended.resumable) == (status, True)
 
 
 def _lives(pid: int) -> bool:
