@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from kanmlip.experiment.lock import is_locked
 from tests.faults import forked, kills
 from tests.integration.application import command, environment, records, results, statuses
 from tests.launchers.one_node_slurm import PATIENCE_S
@@ -54,7 +56,7 @@ class Sweep:
 
 @contextmanager
 def started(*arguments: str, **extra: str) -> Iterator[Sweep]:
-    """Begin the four runs in the background; what is left of the command is killed in the end."""
+    """Begin the four runs in the background; what is left of the command and its group is killed in the end."""
     with tempfile.TemporaryDirectory() as folder:
         output, hold = Path(folder) / "output.log", Path(folder) / "hold"
         hold.touch()
@@ -71,9 +73,9 @@ def started(*arguments: str, **extra: str) -> Iterator[Sweep]:
         try:
             yield Sweep(process, output, hold)
         finally:
-            if process.poll() is None:
-                process.kill()
-                process.wait()
+            with suppress(ProcessLookupError):  # what a launcher has started may be left, too
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 def undisturbed(folder: Path) -> dict[str, dict[str, Any]]:
@@ -116,7 +118,7 @@ def under_way(at_least: int = 2) -> list[Path]:
 def taken(run_folder: Path) -> bool:
     """Whether a run that was under way has been stopped; it may have been started again since."""
     status = json.loads((run_folder / "status.json").read_text())
-    return status["status"] == "interrupted" or status["attempts"] > 1
+    return status["status"] == "interrupted" or status["attempts"] > 1 or not is_locked(run_folder)
 
 
 def parent(pid: int) -> int:
