@@ -95,6 +95,19 @@ class Slurm:
             raise RuntimeError(f"{' '.join(command)}: {done.stdout}{done.stderr}")
         return done.stdout
 
+    @contextmanager
+    def begun(self, *command: str) -> Iterator[None]:
+        """Have one of Slurm's commands under way that may wait for what it brings about; it is ended with the block.
+
+        scancel tries for a minute to signal a job that is on its way back into the queue, and would signal it there once more.
+        """
+        process = subprocess.Popen(command, env={**os.environ, **self.environment})
+        try:
+            yield
+        finally:
+            process.kill()
+            process.wait()
+
     def submit(self, *arguments: str) -> str:
         """``sbatch``; the number of the job."""
         return self.call("sbatch", "--parsable", *arguments).strip()

@@ -55,8 +55,8 @@ def test_preempted_jobs_of_an_array_go_on(slurm: Slurm, undisturbed: dict[str, d
         slurm.submit("--partition=urgent", "--output=/dev/null", "--wrap=sleep 1")
         until(lambda: any(map(taken, reached)), "a preemption")
         (warned,) = (folder for folder in reached if not taken(folder))
-        slurm.call("scancel", "--signal=USR2", jobs[warned])
-        until(lambda: taken(warned), "the run that was warned")
+        with slurm.begun("scancel", "--signal=USR2", jobs[warned]):
+            until(lambda: taken(warned), "the run that was warned")
         sweep.release()
         assert sweep.wait() == 0, sweep.said + slurm.logs()
         assert "4 of 4 runs done" in sweep.said
