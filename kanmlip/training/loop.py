@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import statistics
 import time
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -242,7 +243,9 @@ def open_fabric(config: TrainerConfig, ranks: Ranks = ALONE) -> Fabric:
         raise ConfigError("trainer.device=cuda, but torch finds no CUDA device; use trainer.device=auto or trainer.device=cpu")
     # One device to Fabric, the current one, which the run was given a place on (kanmlip.experiment.gpu_slots): Fabric by itself takes the
     # first, and what several processes exchange is kanmlip.training.ranks.
-    fabric = Fabric(accelerator="cuda" if wants_cuda else "cpu", devices=[torch.cuda.current_device()] if wants_cuda else 1)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The `srun` command is available")  # advice for runs of several tasks
+        fabric = Fabric(accelerator="cuda" if wants_cuda else "cpu", devices=[torch.cuda.current_device()] if wants_cuda else 1)
     together = f" in {ranks.size} processes" if ranks.size > 1 else ""
     if wants_cuda:
         torch.cuda.reset_peak_memory_stats(fabric.device)
