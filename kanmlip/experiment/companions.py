@@ -204,7 +204,8 @@ def main(arguments: Sequence[str]) -> int:
     faulthandler.enable()
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("500")  # as the worker
-    threading.Thread(target=_end_with, args=(parent, folder), daemon=True).start()
+    end = threading.Thread(target=_end_with, args=(parent, folder), daemon=True)
+    end.start()
     try:
         from kanmlip.experiment.pipeline import prepare_to_follow
         from kanmlip.training.ranks import joined
@@ -216,6 +217,8 @@ def main(arguments: Sequence[str]) -> int:
     except BaseException as error:
         with suppress(OSError):  # the worker has removed the folder
             write_json(folder / f"death-{rank}.json", asdict(of_exception(error)))
+        if isinstance(error, LostProcessError):
+            end.join(HANG_S / 4)  # it may be the worker that is gone, and with it who removes the folder
         return 1
     return 0
 

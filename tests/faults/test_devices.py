@@ -160,12 +160,17 @@ def test_the_others_end_with_the_worker(together: Scene, tmp_path: Path) -> None
                 time.sleep(0.05)
             os.kill(os.getpid(), signal.SIGKILL)
 
-    assert together.start(launching(4, kill_the_worker)) == 1
+    def patch() -> None:
+        tempfile.tempdir = str(tmp_path)
+        launching(4, kill_the_worker)()
+
+    assert together.start(patch) == 1
     assert together.status["reason"] == "killed by SIGKILL"
     deadline = time.monotonic() + 10
     while _lives(int(pids.read_text())) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not _lives(int(pids.read_text()))
+    assert not list(tmp_path.glob("kanmlip-*"))
     assert together.start(launching()) == 0, together.said
     assert "resuming after epoch 3" in together.said
     assert_record_of_one_process(together)
