@@ -45,9 +45,21 @@ class Expansion(nn.Module):
         functions = self.basis.evaluate(x, derivative)
         if self.zero_preserving and derivative == 0:
             functions = functions - self.basis.evaluate(torch.zeros_like(x), 0)
-        if not self.base:
-            return functions
-        return torch.cat([functions, _silu(x, derivative).unsqueeze(-1)], dim=-1)
+        return torch.cat([functions, _silu(x, derivative).unsqueeze(-1)], dim=-1) if self.base else functions
+
+    def combine(self, x: Tensor, weight: Tensor) -> Tensor:
+        """Σ_ki φ_k(x_i) W_oki in differentiable PyTorch: x [..., in], weight [out, columns, in] → [..., out].
+
+        Inputs are innermost in what is stored, and SiLU's column is not put beside the others: compilers do several inputs at a time.
+        """
+        basis = self.basis.kernel()
+        size = basis.num_basis
+        weight = self.kernel_weight(weight)
+        functions = basis.evaluate(x)
+        if self.zero_preserving:
+            functions = functions - basis.evaluate(x.new_zeros([1]))
+        y = nn.functional.linear(functions.transpose(-1, -2).flatten(-2), weight[:, :size].flatten(1))
+        return y + nn.functional.linear(_silu(x, 0), weight[:, size]) if self.base else y
 
     def kernel_weight(self, weight: Tensor) -> Tensor:
         """Weights [out, columns, in] for these functions → weights [out, kernel columns, in] for those that kernels evaluate."""

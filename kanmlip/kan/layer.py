@@ -44,8 +44,8 @@ class KANLayer(nn.Module):
             a LayerNorm without parameters, as in FastKAN: steep at zero input, so energies jump at the cutoff; ``none``.
         backend: ``auto`` takes the fastest kernels for the device at hand; ``cpu`` (C++, compiled on first use), ``triton``
             (CUDA) and ``torch`` (plain PyTorch) name one; none of these stores the expanded basis, but that ``torch`` keeps it
-            for the passes of a small layer (``kept``). ``reference`` is the definition, differentiated by PyTorch itself. The
-            attribute may be changed at any time.
+            for the passes of a small layer (``kept``). ``reference`` stores it and is differentiated by PyTorch itself.
+            The attribute may be changed at any time.
 
     Raises:
         ValueError: If a width is below 1 or ``norm`` or ``backend`` is not one of the choices.
@@ -119,8 +119,8 @@ class KANLayer(nn.Module):
         return y.view(*x.shape[:-1], self.out_features)
 
     def reference(self, x: Tensor) -> Tensor:
-        """The definition of ``forward``: plain PyTorch that stores the expanded basis [..., in, columns]."""
-        return torch.einsum("...ik,oki->...o", self.expansion.evaluate(self.normalise(x)), self.effective_weight)
+        """``forward`` in plain PyTorch, which stores the expanded basis [..., columns × in]."""
+        return self.expansion.combine(self.normalise(x), self.effective_weight)
 
     def __prepare_scriptable__(self) -> nn.Module:
         """What ``torch.jit.script`` compiles in the layer's place: the reference form, recorded, with the layer's own tensors."""

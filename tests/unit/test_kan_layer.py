@@ -73,6 +73,18 @@ def test_third_derivatives(basis_class: type[Basis]) -> None:
 
 @each_basis
 @each_option
+@pytest.mark.parametrize("backend", ["auto", "reference"])
+def test_a_layer_is_the_sum_of_its_functions(basis_class: type[Basis], options: dict[str, object], backend: str) -> None:
+    """Σ_ki φ_k(x_i/s_i) W_oki, term by term from the definitions of the functions, also where there are no rows."""
+    layer = make((4, 3), basis_class, **options).layers[0]
+    layer.backend = backend
+    for x in (inputs(7, 4), inputs(7, 4)[:0]):
+        expected = torch.einsum("nik,oki->no", layer.expansion.evaluate(layer.normalise(x)), layer.effective_weight)
+        torch.testing.assert_close(layer(x), expected, rtol=1e-12, atol=1e-12)
+
+
+@each_basis
+@each_option
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 2e-5)])
 def test_fused_equals_reference_through_the_double_backward(
     basis_class: type[Basis], options: dict[str, object], dtype: torch.dtype, tolerance: float
