@@ -16,6 +16,7 @@ from kanmlip.benchmark.machine import Quietness
 from kanmlip.benchmark.passes import PASSES
 from kanmlip.benchmark.roofline import Rates
 from kanmlip.benchmark.step import WHAT, StepPlan, StepResult
+from kanmlip.experiment.atomic import write_text
 
 _LABELS = {"mlp": "MLP (SiLU, no bias)", **OTHERS}
 
@@ -157,10 +158,9 @@ def step_json(
 
 def write(folder: Path, name: str, markdown: str, plain: dict[str, Any]) -> list[Path]:
     """Write ``name``.md and ``name``.json into ``folder``, which is made if need be."""
-    folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{name}.md", folder / f"{name}.json"]
-    paths[0].write_text(markdown)
-    paths[1].write_text(json.dumps(plain, indent=1, ensure_ascii=False) + "\n")
+    write_text(paths[0], markdown)
+    write_text(paths[1], json.dumps(plain, indent=1, ensure_ascii=False) + "\n")
     return paths
 
 
