@@ -9,7 +9,7 @@ import torch
 from ase import Atoms
 
 from kanmlip.errors import ConfigError
-from kanmlip.kan import KAN
+from kanmlip.kan import KAN, KANLayer, backend_cpu, backends
 from kanmlip.placement.config import HeadConfig, PlacementConfig
 from kanmlip.placement.place import place
 from tests.models.cases import Case, NamedBasis, all_cases, build_case, check_heads_start_like_mlps
@@ -73,6 +73,21 @@ def test_mace_keeps_the_linear_map_beside_the_kan_in_earlier_layers_only_in_resi
     assert type(residual[0].linear).__module__.startswith("e3nn")
     replaced = build_case(Case("mace", "output", "bspline", "replace"), silver)[0].upstream.readouts
     assert [tuple(readout.kan.widths) for readout in replaced] == [(8, 1), (8, 16, 1)]
+
+
+@pytest.mark.parametrize("backend", ["auto", "torch", "reference", "triton"])
+def test_kernels_are_compiled_only_where_they_are_asked_for(backend: str, silver: list[Atoms], monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(backend_cpu, "available", lambda: asked.append(backend) or False)
+    backends._resolve.cache_clear()  # what other tests compiled is there already
+    model = energy_models()["allegro"]
+    potential, graph, _ = build(model, silver)
+    place(potential, model, PlacementConfig(name="all"), NamedBasis("bspline", backend), graph)
+    backends._resolve.cache_clear()  # and forget that there are none here
+    assert bool(asked) == (backend == "auto")
+    layers = [module for module in potential.modules() if isinstance(module, KANLayer)]
+    assert layers
+    assert {layer.backend for layer in layers} == {backend}
 
 
 def test_a_placement_the_model_lacks_names_those_it_has(silver: list[Atoms]) -> None:
