@@ -22,7 +22,7 @@ from tests.integration.application import FAKES
 PRELOADED = (
     "torch", "lightning.fabric", "torchmetrics", "hydra.main", "hydra._internal.core_plugins.basic_launcher", "matscipy.neighbours",
     "kanmlip.cli.train", "kanmlip.evaluation.assessment", "kanmlip.experiment.plan", "kanmlip.experiment.pipeline",
-    "kanmlip.experiment.supervisor", "kanmlip.experiment.summary", "kanmlip.kan.backend_cpu",
+    "kanmlip.experiment.supervisor", "kanmlip.experiment.summary",
     "kanmlip.training.loop", "tests.integration.fakes",
 )  # fmt: skip
 
@@ -110,11 +110,6 @@ def preload() -> None:
         importlib.import_module(name)
 
 
-def _plain_torch() -> bool:
-    """In the place of the compiled kernels, which take a minute to build: even with another backend, placing a KAN asks for them."""
-    return False
-
-
 def start_planned(planned: Sequence[Any], output: Path, before: Callable[[], None] | None = None, **extra: str) -> Forked:
     """Begin runs that were composed and validated before, one after another, as ``kanmlip-train -m`` would."""
     preload()
@@ -182,7 +177,6 @@ class _Launches:
 def _be_child(body: Callable[[], int], output: int, keep: Sequence[int], before: Callable[[], None] | None) -> None:
     code = 70
     try:
-        sys.modules["kanmlip.kan.backend_cpu"].available = _plain_torch  # type: ignore[attr-defined]
         os.setsid()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
