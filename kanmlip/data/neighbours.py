@@ -7,7 +7,7 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -182,7 +182,7 @@ def _read(path: Path, frames: int) -> list[Topology] | None:
 
 
 def _write(path: Path, topologies: Sequence[Topology]) -> None:
-    arrays = {
+    arrays: dict[str, Any] = {
         "counts": np.array([topology.edge_index.shape[1] for topology in topologies], dtype=np.int64),
         "edge_index": np.concatenate([topology.edge_index for topology in topologies], axis=1),
         "shift": np.concatenate([topology.shift for topology in topologies]),

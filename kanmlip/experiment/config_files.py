@@ -7,7 +7,7 @@ from pathlib import Path
 from hydra._internal.config_repository import ConfigRepository
 from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra.core.config_search_path import ConfigSearchPath
-from hydra.plugins.config_source import ConfigLoadError, ConfigResult
+from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSource
 from omegaconf import DictConfig, ListConfig
 from omegaconf.errors import OmegaConfBaseException
 
@@ -53,6 +53,5 @@ class ConfigFolders(ConfigRepository):  # type: ignore[misc]
         """See Hydra's; called again where ``hydra.searchpath`` adds folders."""
         super().initialize_sources(config_search_path)
         # By scheme: Hydra loads its plug-ins a second time, so that its class is not the one imported here.
-        self.sources = [
-            ConfigFiles(provider=source.provider, path=source.path) if source.scheme() == "file" else source for source in self.sources
-        ]
+        found: list[ConfigSource] = self.sources
+        self.sources = [ConfigFiles(provider=s.provider, path=s.path) if s.scheme() == "file" else s for s in found]

@@ -27,7 +27,7 @@ from tests.integration.application import environment
 BROKEN = {
     "an open list": (b"name: mine\nelements: [Ag,\n", r", line 3, column 1: not valid YAML \(.*flow"),
     "a tab": (b"name: mine\nfiles:\n\ttrain: x\n", r", line 3, column 1: not valid YAML \(.*'\\t'"),
-    "no space": (b"name: mine\na:1\nb: 2\n", r", line 3, column 2: not valid YAML"),
+    "no space": (b"name: mine\na:1\nb: 2\n", r", line 3, column 1: not valid YAML"),
     "a key twice": (b"name: mine\nname: yours\n", r", line 2, column 1: not valid YAML \(found duplicate key name"),
     "an unknown anchor": (b"name: *mine\n", r", line 1, column 7: not valid YAML \(found undefined alias 'mine'"),
     "an object": (b"name: !!python/object:os.system {}\n", r", line 1, column 7: not valid YAML \(could not determine a constructor"),
