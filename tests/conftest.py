@@ -13,7 +13,6 @@ from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 
-
 CACHE = os.environ.get("KANMLIP_CACHE")  # before tests have their own
 
 
