@@ -49,9 +49,12 @@ class ConfigFiles(FileConfigSource):  # type: ignore[misc]  # hydra has no types
 class ConfigFolders(ConfigRepository):  # type: ignore[misc]
     """Hydra's search path, with its folders read through :class:`ConfigFiles`."""
 
+    sources: list[ConfigSource]
+
     def initialize_sources(self, config_search_path: ConfigSearchPath) -> None:
         """See Hydra's; called again where ``hydra.searchpath`` adds folders."""
         super().initialize_sources(config_search_path)
         # By scheme: Hydra loads its plug-ins a second time, so that its class is not the one imported here.
-        found: list[ConfigSource] = self.sources
-        self.sources = [ConfigFiles(provider=s.provider, path=s.path) if s.scheme() == "file" else s for s in found]
+        self.sources = [
+            ConfigFiles(provider=source.provider, path=source.path) if source.scheme() == "file" else source for source in self.sources
+        ]
