@@ -13,6 +13,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ PRELOADED = (
 )  # fmt: skip
 
 
+# Not MACE, whose import changes how torch.load reads: kanmlip sees to that where it builds one.
+UPSTREAM = ("nequip.model", "allegro.model")
 HELD = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -164,6 +167,19 @@ def train(*arguments: str, output: Path, before: Callable[[], None] | None = Non
     return code, output.read_bytes()[size:].decode()
 
 
+def main() -> None:
+    """``python -m tests.faults.forked``: ``kanmlip-train`` with forked workers."""
+    preload()
+    for name in UPSTREAM:
+        with suppress(ImportError):
+            importlib.import_module(name)
+    from kanmlip.cli.train import main as train_main
+    from kanmlip.experiment import supervisor
+
+    supervisor.subprocess = _Launches()  # type: ignore[assignment]
+    train_main()
+
+
 class _Launches:
     """The module ``subprocess`` with our way of starting a worker."""
 
@@ -201,3 +217,7 @@ def _be_child(body: Callable[[], int], output: int, keep: Sequence[int], before:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+if __name__ == "__main__":
+    main()
