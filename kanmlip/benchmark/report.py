@@ -119,14 +119,15 @@ def layer_json(
 
 def step_markdown(plan: StepPlan, part: dict[str, Any], bars: Sequence[Bar], environment: dict[str, Any], quietness: Quietness) -> str:
     """The report of one model's steps; ``part`` holds ``kan`` and ``trainer`` as far as they were measured."""
+    md = "; an MD step is energy and forces of one structure in evaluation mode, parameters frozen, neighbour list given"
+    md = md if "md" in plan.what else ""
     structures = "71 atoms of Ag (toy set)" if plan.dataset == TOY else f"Structures of dataset={plan.dataset}"
     parts = [
         f"# Steps of {plan.model}, size {plan.size}\n",
         environment_lines(environment, plan.rounds, quietness),
         f"{structures}, float32, KAN backend {plan.backend}; contenders interleaved in one process, ratios within rounds with "
         f"95 % bootstrap intervals, ms a structure. A training step is loss, backward, clipping, optimiser and averaging on {plan.frames} "
-        "structures in the trainer's batches; an MD step is energy and forces of one structure in evaluation mode, parameters frozen, "
-        "neighbour list given.\n",
+        f"structures in the trainer's batches{md}.\n",
     ]
     if bars:
         parts += ["## Bars\n", bars_table(bars)]

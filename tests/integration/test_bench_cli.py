@@ -81,6 +81,7 @@ def test_a_model_of_tensors_is_measured_in_training_alone(tmp_path: Path) -> Non
     markdown = (tmp_path / "step_etgnn_smoke_toy_bec.md").read_text()
     assert "Structures of dataset=toy_bec" in markdown
     assert "Ag" not in markdown
+    assert "MD step" not in markdown
 
 
 def test_data_that_are_not_there_are_named_before_anything_is_measured(
