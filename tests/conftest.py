@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ from ase import Atoms
 from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
+
+CACHE = os.environ.get("KANMLIP_CACHE")  # before tests have their own
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -22,14 +25,16 @@ def _one_thread() -> None:
 def _isolated_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test writes into the repository; the cache is shared within a session, so that the toy set is made once a worker.
 
-    Compiled kernels are shared by all workers: they are named after everything that they depend on.
+    Compiled kernels are shared by all workers, and with whoever calls the tests if that one says where they are: they take a minute and
+    more, and are named after everything that they depend on.
     """
     monkeypatch.setenv("KANMLIP_RESULTS", str(tmp_path_factory.mktemp("results")))
     own = tmp_path_factory.getbasetemp()
     if not (own / "cache").exists():
         (own / "cache").mkdir()
-        (own.parent / "kernels").mkdir(exist_ok=True)
-        (own / "cache" / "kernels").symlink_to(own.parent / "kernels", target_is_directory=True)
+        kernels = Path(CACHE or own.parent).absolute() / "kernels"
+        kernels.mkdir(parents=True, exist_ok=True)
+        (own / "cache" / "kernels").symlink_to(kernels, target_is_directory=True)
     monkeypatch.setenv("KANMLIP_CACHE", str(own / "cache"))
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")

@@ -108,17 +108,21 @@ def parse_basis(text: str) -> Basis:
 
     from kanmlip.experiment import conf_dir
     from kanmlip.experiment.basis import basis_config
+    from kanmlip.yaml_file import read_mapping
 
     name, _, changes = text.partition(":")
     path = conf_dir() / "basis" / f"{name}.yaml"
     if not path.is_file():
         raise ConfigError(describe_choice("--bases", name, (found.stem for found in path.parent.glob("*.yaml"))))
-    fields: dict[str, Any] = yaml.safe_load(path.read_text())
+    fields = read_mapping(path, ("_target_", "name"))
     for change in filter(None, changes.split("+")):
         key, equals, value = change.partition("=")
         if not equals:
             raise ConfigError(f"--bases={text}: '{change}' is not a change; write for example {name}:key=value+key=value")
-        fields[key] = yaml.safe_load(value)
+        try:
+            fields[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--bases={text}: '{value}' is no value; write for example {name}:key=value+key=value") from error
     target = fields.pop("_target_")
     return basis_config(target, fields.pop("name"), fields).build()
 

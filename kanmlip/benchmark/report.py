@@ -15,7 +15,8 @@ from kanmlip.benchmark.kan_layer import Comparison, Plan, Result, least_work
 from kanmlip.benchmark.machine import Quietness
 from kanmlip.benchmark.passes import PASSES
 from kanmlip.benchmark.roofline import Rates
-from kanmlip.benchmark.step import WHAT, StepPlan, StepResult
+from kanmlip.benchmark.step import TOY, WHAT, StepPlan, StepResult
+from kanmlip.experiment.atomic import write_text
 
 _LABELS = {"mlp": "MLP (SiLU, no bias)", **OTHERS}
 
@@ -118,13 +119,15 @@ def layer_json(
 
 def step_markdown(plan: StepPlan, part: dict[str, Any], bars: Sequence[Bar], environment: dict[str, Any], quietness: Quietness) -> str:
     """The report of one model's steps; ``part`` holds ``kan`` and ``trainer`` as far as they were measured."""
+    md = "; an MD step is energy and forces of one structure in evaluation mode, parameters frozen, neighbour list given"
+    md = md if "md" in plan.what else ""
+    structures = "71 atoms of Ag (toy set)" if plan.dataset == TOY else f"Structures of dataset={plan.dataset}"
     parts = [
         f"# Steps of {plan.model}, size {plan.size}\n",
         environment_lines(environment, plan.rounds, quietness),
-        f"71 atoms of Ag (toy set), float32, KAN backend {plan.backend}; contenders interleaved in one process, ratios within rounds with "
+        f"{structures}, float32, KAN backend {plan.backend}; contenders interleaved in one process, ratios within rounds with "
         f"95 % bootstrap intervals, ms a structure. A training step is loss, backward, clipping, optimiser and averaging on {plan.frames} "
-        "structures in the trainer's batches; an MD step is energy and forces of one structure in evaluation mode, parameters frozen, "
-        "neighbour list given.\n",
+        f"structures in the trainer's batches{md}.\n",
     ]
     if bars:
         parts += ["## Bars\n", bars_table(bars)]
@@ -157,10 +160,9 @@ def step_json(
 
 def write(folder: Path, name: str, markdown: str, plain: dict[str, Any]) -> list[Path]:
     """Write ``name``.md and ``name``.json into ``folder``, which is made if need be."""
-    folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{name}.md", folder / f"{name}.json"]
-    paths[0].write_text(markdown)
-    paths[1].write_text(json.dumps(plain, indent=1, ensure_ascii=False) + "\n")
+    write_text(paths[0], markdown)
+    write_text(paths[1], json.dumps(plain, indent=1, ensure_ascii=False) + "\n")
     return paths
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kanmlip.benchmark.bars import Bar, step_bars
 from kanmlip.benchmark.contenders import choose_backend, parse_basis
@@ -18,7 +18,14 @@ from kanmlip.models.potential import Potential
 from kanmlip.placement.config import HeadConfig, PlacementConfig
 from kanmlip.placement.report import PlacementReport
 
+if TYPE_CHECKING:
+    from kanmlip.experiment.config import RunConfig
+
 BASELINE = "MLP"
+TOY = "toy"
+# Of the models that learn tensors, the set they are studied on; of all others the toy set.
+DATASETS = {"etgnn": "sio2_bec"}
+TOY_FRAMES = 4
 WHAT = {"training": "training step", "md": "MD step (energy and forces)"}
 
 
@@ -37,6 +44,8 @@ class StepPlan:
         device: ``cpu`` or ``cuda``.
         rounds: Turns of each contender.
         frames: Structures of an epoch.
+        dataset: Name in conf/dataset. Of the toy set (71 atoms of Ag) an epoch is the same at all sizes, in batches of budget small; of any
+            other it has the batches of the budget of that size.
     """
 
     model: str
@@ -49,6 +58,7 @@ class StepPlan:
     device: str
     rounds: int
     frames: int
+    dataset: str = TOY
 
 
 @dataclass(frozen=True)
@@ -81,28 +91,64 @@ class StepResult:
 @dataclass(frozen=True)
 class _Recipe:
     name: str
-    backend: str = "auto"
+    backend: str
 
     def build(self) -> Basis:
         return parse_basis(self.name)
 
 
-def prepare(plan: StepPlan) -> Setting:
-    """The model and its toy structures (71 atoms of Ag).
+def compose(model: str, size: str, dataset: str, device: str = "cpu") -> RunConfig:
+    """The run whose steps are timed.
 
     Raises:
-        ConfigError: If the model, a placement or the size does not exist.
+        ConfigError: If the model, the size or the dataset does not exist, or they do not go together.
     """
-    from kanmlip.data.root import cache_root, data_root
-    from kanmlip.data.statistics import compute_statistics
     from kanmlip.experiment.configure import compose_run
 
-    arguments = [f"model={plan.model}", "dataset=toy", "budget=small", f"budget.size={plan.size}", f"trainer.device={plan.device}"]
-    config = compose_run([*arguments, "trainer.progress_bar=false"])
+    budget = ["budget=small", f"budget.size={size}"] if dataset == TOY else [f"budget={size}"]
+    return compose_run([f"model={model}", f"dataset={dataset}", *budget, f"trainer.device={device}", "trainer.progress_bar=false"])
+
+
+def default_frames(model: str, size: str, dataset: str) -> int:
+    """Structures of an epoch where nobody says how many: of the toy set two batches, of any other one batch of the budget."""
+    return TOY_FRAMES if dataset == TOY else compose(model, size, dataset).trainer.batch_size
+
+
+def check(plan: StepPlan) -> RunConfig:
+    """The run of a plan, which can be measured.
+
+    Raises:
+        ConfigError: If the model, a placement, the size or the dataset does not exist, or a model without forces is to be timed in
+            molecular dynamics.
+        DataError: If the dataset's files are not there.
+        MissingDependencyError: If the model's package is not.
+    """
+    from kanmlip.data.root import data_root
+
+    config = compose(plan.model, plan.size, plan.dataset, plan.device)
     for placement in plan.placements:
         if placement not in config.model.placements:
             raise ConfigError(describe_choice("--placements", placement, config.model.placements))
-    splits = config.dataset.load(data_root())
+    if "md" in plan.what and "forces" not in config.model.predicts:
+        raise ConfigError(f"--what=md: {plan.model} has no forces; choose --what=training")
+    config.model.require_upstream()
+    config.dataset.check(data_root())
+    return config
+
+
+def prepare(plan: StepPlan) -> Setting:
+    """The model and its structures.
+
+    Raises:
+        KanmlipError: As :func:`check`.
+    """
+    from kanmlip.data.root import cache_root, data_root
+    from kanmlip.data.statistics import compute_statistics
+
+    config = check(plan)
+    # Not the whole set, which would have to be read and checked: a random part, the same each time.
+    part = {} if plan.dataset == TOY else {"n_train": plan.frames, "n_val": 1, "n_test": 1}
+    splits = config.dataset.model_copy(update=part).load(data_root())
     graphs = config.model.graphs(splits.train[: plan.frames], cache_root())
     return Setting(config.model, compute_statistics(graphs, config.model.cutoff), graphs, config.trainer)
 
@@ -110,7 +156,7 @@ def prepare(plan: StepPlan) -> Setting:
 def build(setting: Setting, plan: StepPlan, placement: str, basis: str, match: str) -> tuple[Potential, PlacementReport]:
     """A contender's model with its KANs on the plan's backend, and what was replaced."""
     head = HeadConfig(match="parameters" if match == "parameters" else "widths")
-    potential, report = setting.build_and_report(PlacementConfig(name=placement, head=head), _Recipe(basis or "gaussian"))
+    potential, report = setting.build_and_report(PlacementConfig(name=placement, head=head), _Recipe(basis or "gaussian", plan.backend))
     potential.to(plan.device)
     for module in potential.modules():
         if isinstance(module, KAN):
@@ -187,9 +233,9 @@ def _md_calls(setting: Setting, potentials: dict[str, Potential], device: str) -
 
 
 def measured_bars(plan: StepPlan, results: dict[str, StepResult]) -> list[Bar]:
-    """The bars that this plan measures, with what was found."""
+    """The bars that this plan measures, with what was found; they are for the toy set."""
     bars = []
-    for what in plan.what if results else ():
+    for what in plan.what if results and plan.dataset == TOY else ():
         for match in plan.matches:
             own = {(r.placement, r.basis): r.ratios[what] for r in results.values() if r.match == match}
             bars += step_bars(plan.model, plan.device, what, match, own)

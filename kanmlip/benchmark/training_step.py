@@ -56,7 +56,7 @@ class Setting:
         """The same, and what was replaced."""
         potential = self.model.build(self.stats, getattr(torch, self.trainer.precision), self.seed)
         torch.manual_seed(self.seed)
-        return potential, place(potential, self.model, placement, basis, batch_graphs(self.graphs[:4]))
+        return potential, place(potential, self.model, placement, basis, batch_graphs(self.graphs[:8]))
 
 
 def our_epoch(setting: Setting, potential: Potential, fabric: Fabric) -> Callable[[], None]:

@@ -43,7 +43,8 @@ def make_tables(options: argparse.Namespace) -> int:
         ConfigError: If a table or budget is not known, or there are no records.
     """
     from kanmlip.errors import ConfigError, describe_choice
-    from kanmlip.report.collect import BUDGET_ORDER, budgets_of, build_table, render_index, write_tables, write_text
+    from kanmlip.experiment.atomic import write_text
+    from kanmlip.report.collect import BUDGET_ORDER, budgets_of, build_table, render_index, write_tables
     from kanmlip.report.markdown import render_markdown
     from kanmlip.report.records import read_evidence
     from kanmlip.report.study import load_study
@@ -86,7 +87,7 @@ def make_tables(options: argparse.Namespace) -> int:
 def _write_report(study: Study, tables: list[Table], evidence: Evidence, md: list[MDCase], results: Path) -> None:
     """Figures and REPORT.md; a machine without matplotlib gets no figures, and is told so."""
     from kanmlip.errors import MissingDependencyError
-    from kanmlip.report.collect import write_text
+    from kanmlip.experiment.atomic import write_text
     from kanmlip.report.data_facts import read_facts
     from kanmlip.report.figures import draw_figures
     from kanmlip.report.page import render_report

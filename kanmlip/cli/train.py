@@ -48,6 +48,8 @@ def command() -> int:
     sys.argv[1:] = _flags_first(sys.argv[1:], parsed.overrides)
     app = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(run_job)
     if parsed.help or parsed.hydra_help or parsed.shell_completion or parsed.info is not None:
+        if parsed.help or parsed.info is not None:  # Hydra would show a broken file as a traceback
+            _compose_once(parsed)
         app()
         return 0
     from kanmlip.experiment.plan import make_plan
@@ -124,6 +126,19 @@ def _report_single(run_id: str, stopped: bool) -> int:
         return 130
     sys.stderr.write(f"kanmlip-train: {run_id}: {status.status}: {status.reason or ''}\n")
     return 130 if stopped else status.exit_code or 1
+
+
+def _compose_once(parsed: argparse.Namespace) -> None:
+    """Read what the arguments choose.
+
+    Raises:
+        ConfigError: If they or a file are wrong.
+    """
+    from kanmlip.experiment.composition import Composer
+
+    composer = Composer(_sources(parsed))
+    composer.parse(parsed.overrides)
+    composer.compose(parsed.overrides)
 
 
 def _sources(parsed: argparse.Namespace) -> Sources:

@@ -9,12 +9,11 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from kanmlip.data.base import DatasetConfig
 from kanmlip.data.published import PublishedDataset
 from kanmlip.errors import DataError, describe_choice
 from kanmlip.schema import locate
+from kanmlip.yaml_file import read_mapping
 
 BLOCK = 1 << 20
 
@@ -37,7 +36,7 @@ def whole_dataset(conf: Path, name: str) -> DatasetConfig | None:
     known = catalogue(conf)
     if name not in known:
         raise DataError(describe_choice("NAME", name, known))
-    fields: dict[str, Any] = yaml.safe_load(known[name].read_text())
+    fields: dict[str, Any] = read_mapping(known[name], ("_target_",))
     fields.pop("frames", None)
     if "???" in fields.values():
         return None
@@ -49,7 +48,7 @@ def whole_dataset(conf: Path, name: str) -> DatasetConfig | None:
 
 def frame_table(conf: Path, name: str) -> dict[str, dict[str, int | None]]:
     """Budget size → split → number of frames (none: all), as the dataset's YAML says; empty where it has no such table."""
-    table: dict[str, dict[str, int | None]] = yaml.safe_load(catalogue(conf)[name].read_text()).get("frames") or {}
+    table: dict[str, dict[str, int | None]] = read_mapping(catalogue(conf)[name]).get("frames") or {}
     return table
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import time
 from pathlib import Path
 
 from kanmlip.data.root import cache_root
+from kanmlip.experiment.atomic import write_text
 
 # A file changed twice within the resolution of its clock keeps its time stamp; a checksum of one so young is not remembered.
 SETTLED_AFTER_S = 10.0
@@ -53,9 +53,6 @@ def _note(kind: str, identity: str) -> Path:
 
 def _remember(note: Path, checksum: str) -> None:
     try:
-        note.parent.mkdir(parents=True, exist_ok=True)
-        temporary = note.with_name(f".{note.name}.{os.getpid()}")
-        temporary.write_text(checksum, encoding="ascii")
-        temporary.replace(note)
+        write_text(note, checksum)
     except OSError:
         return  # a cache that cannot be written costs time, nothing else

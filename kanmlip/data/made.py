@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
-import os
 from abc import abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -17,6 +17,7 @@ from kanmlip.data.root import cache_root
 from kanmlip.data.selection import load_selected
 from kanmlip.data.xyz_file import read_frames
 from kanmlip.errors import DataError
+from kanmlip.experiment.atomic import write_text
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -98,10 +99,9 @@ def write_frames(path: Path, frames: list[Atoms]) -> None:
     """
     import ase.io
 
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.extxyz")
+    text = io.StringIO()
+    ase.io.write(text, frames, format="extxyz")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        ase.io.write(temporary, frames, format="extxyz")
-        temporary.replace(path)
+        write_text(path, text.getvalue())
     except OSError as error:
         raise DataError(f"{path} cannot be written: {error}; let KANMLIP_CACHE name a folder that can be") from error

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from kanmlip.data.graph import Graph
 from kanmlip.data.labels import attached
+from kanmlip.experiment.atomic import write_bytes
 
 CACHE_VERSION = 1
 Edges = tuple[NDArray[np.int64], NDArray[np.int64]]
@@ -182,18 +182,15 @@ def _read(path: Path, frames: int) -> list[Topology] | None:
 
 
 def _write(path: Path, topologies: Sequence[Topology]) -> None:
+    arrays: dict[str, Any] = {
+        "counts": np.array([topology.edge_index.shape[1] for topology in topologies], dtype=np.int64),
+        "edge_index": np.concatenate([topology.edge_index for topology in topologies], axis=1),
+        "shift": np.concatenate([topology.shift for topology in topologies]),
+        "triplet_counts": np.array([topology.triplets.shape[1] for topology in topologies], dtype=np.int64),
+        # Half the size of int64; no structure has two thousand million edges.
+        "triplets": np.concatenate([topology.triplets for topology in topologies], axis=1).astype(np.int32),
+    }
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.stem}.{os.getpid()}.npz")
-        np.savez(
-            temporary,
-            counts=np.array([topology.edge_index.shape[1] for topology in topologies], dtype=np.int64),
-            edge_index=np.concatenate([topology.edge_index for topology in topologies], axis=1),
-            shift=np.concatenate([topology.shift for topology in topologies]),
-            triplet_counts=np.array([topology.triplets.shape[1] for topology in topologies], dtype=np.int64),
-            # Half the size of int64; no structure has two thousand million edges.
-            triplets=np.concatenate([topology.triplets for topology in topologies], axis=1).astype(np.int32),
-        )
-        temporary.replace(path)
+        write_bytes(path, lambda file: np.savez(file, **arrays))
     except OSError:
         return  # a cache that cannot be written costs time, nothing else

@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from kanmlip.errors import ConfigError, MissingDependencyError, describe_choice
+from kanmlip.experiment.config_files import ConfigFolders
 from kanmlip.experiment.messages import describe_key
 
 # Plug-ins that a user may be missing, by the group file they bring.
@@ -69,6 +70,7 @@ class Composer:
             folder = sources.extra.resolve()
             search_path.prepend(provider="command-line", path=f"file://{folder}", anchor=SearchPathQuery(provider="schema"))
         self.loader = ConfigLoaderImpl(config_search_path=search_path)
+        self.loader.repository = ConfigFolders(config_search_path=search_path)
         self.config_name = sources.config_name
 
     def parse(self, arguments: Sequence[str]) -> list[Override]:
@@ -119,7 +121,7 @@ class Composer:
         """Compose one configuration, its ``hydra`` node included.
 
         Raises:
-            ConfigError: For an unknown key, a value Hydra refuses, or a file it cannot find.
+            ConfigError: For an unknown key, a value Hydra refuses, or a file that it cannot find or read.
         """
         try:
             config: DictConfig = self.loader.load_configuration(self.config_name, list(arguments), run_mode)
@@ -128,6 +130,8 @@ class Composer:
             self._explain_keys(arguments)
             cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
             raise ConfigError(_one_line(cause)) from error
+        except ValueError as error:  # of a list of defaults, whose file Hydra names
+            raise ConfigError(f"{_one_line(error)}; correct the file") from error
 
     def _check_choices(self, override: Override) -> None:
         key = override.key_or_group

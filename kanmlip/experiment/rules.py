@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml
-
 from kanmlip.data.labels import LABELS, TENSOR_LABELS
 from kanmlip.errors import ConfigError, describe_choice
 from kanmlip.experiment.folders import conf_dir
 from kanmlip.schema import locate
 from kanmlip.training.config import DEFAULT_WEIGHTS
+from kanmlip.yaml_file import read_mapping
 
 if TYPE_CHECKING:
     from kanmlip.experiment.config import RunConfig
@@ -102,7 +101,7 @@ def _declared(group: str, attribute: str) -> dict[str, frozenset[str]]:
     found = {}
     for path in sorted(Path(conf_dir() / group).glob("*.yaml")):
         try:
-            found[path.stem] = getattr(locate(yaml.safe_load(path.read_text(encoding="utf-8"))["_target_"], group), attribute)
+            found[path.stem] = getattr(locate(read_mapping(path, ("_target_",))["_target_"], group), attribute)
         except (ConfigError, AttributeError, KeyError, TypeError):
             continue
     return found

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import ValidationError
 
 from kanmlip.data.base import DatasetConfig
@@ -21,6 +20,7 @@ from kanmlip.placement.config import PlacementConfig
 from kanmlip.schema import Schema, locate
 from kanmlip.training.config import TrainerConfig
 from kanmlip.training.loggers import LoggerConfig
+from kanmlip.yaml_file import read_mapping
 
 Settings = TypeVar("Settings", bound=Schema)
 
@@ -81,12 +81,9 @@ def load_run_config(run_dir: Path) -> RunConfig:
         ConfigError: If its ``config.yaml`` is missing or does not fit this version of kanmlip.
     """
     path = run_dir / "config.yaml"
-    try:
-        plain = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}") from error
-    if not isinstance(plain, dict):
-        raise ConfigError(f"{path} holds no settings")
+    plain = read_mapping(path, way_out="train the run again with force=true, or name another run")
+    if not plain:
+        raise ConfigError(f"{path} holds no settings; train the run again with force=true, or name another run")
     return validate_run(plain)
 
 

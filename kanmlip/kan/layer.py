@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from typing import Any, Literal, cast
 
 import torch
@@ -192,12 +191,13 @@ class KANLayer(nn.Module):
         return f"{self.in_features}, {self.out_features}, norm={self.norm}, zero_preserving={self.expansion.zero_preserving}"
 
 
-def _look() -> bool:
+def _transformed() -> bool:
+    """Whether torch.func is at work; its transforms do not support registered operators under torch.compile."""
     return torch._C._functorch.maybe_current_level() is not None
 
 
-# Whether torch.func is at work; its transforms do not support registered operators under torch.compile.
-_transformed = cast("Callable[[], bool]", cast("Any", torch.compiler).assume_constant_result(_look))
+# What torch.compiler.assume_constant_result does; calling it would import the compiler, a second or two, wherever there are layers.
+cast("Any", _transformed)._dynamo_marked_constant = True
 
 
 def initial_deviation(expansion: Expansion) -> Tensor:

@@ -73,6 +73,9 @@ def place(potential: Potential, model: ModelConfig, placement: PlacementConfig, 
         swap = model.swap(module, targets[path], placement)
         before = count_parameters(module)
         network, new = build_head(swap, placement.head, basis, before)
+        if isinstance(network, KAN):
+            # Structures are on the CPU here, whatever device the training has.
+            network.set_backend("torch" if basis.backend == "triton" else basis.backend)
         like = next(module.parameters())
         new.to(device=like.device, dtype=like.dtype)
         potential.upstream.set_submodule(path, new)
@@ -84,7 +87,7 @@ def place(potential: Potential, model: ModelConfig, placement: PlacementConfig, 
         replaced.append(
             Replacement(path, targets[path], type(module).__name__, network.widths, tuple(output.shape), before, count_parameters(new))
         )
-    for network in networks:  # not before: structures are on the CPU here, whatever device the training has
+    for network in networks:
         if isinstance(network, KAN):
             network.set_backend(basis.backend)
     groups = model.placements[placement.name] or ("output",)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kanmlip.report.claims import Part
 from kanmlip.report.effect import Effect, Sources
+from kanmlip.report.matching import Match
 from kanmlip.report.step_benchmark import StepCost, step_cost
 
 
@@ -11,7 +12,7 @@ def step_effect(part: Part, sources: Sources) -> Effect:
     """The cost of an update of the model, at the budget's sizes or those of budget gpu."""
     cost = step_cost(sources.benchmarks, part.of, sources.budget)
     if cost is None:
-        return Effect(obstacles=(f"no benchmark of a training step of {part.of.model} with this head (kanmlip-bench step)",))
+        return Effect(obstacles=(unmeasured(part.of, sources.budget),))
     return Effect(
         value=cost.ratio,
         interval=(cost.low, cost.high),
@@ -56,6 +57,12 @@ def elsewhere(device: str) -> list[str]:
     return [] if device == "cuda" else ["measured on a CPU, while the paper's models ran on a GPU"]
 
 
+def unmeasured(match: Match, size: str) -> str:
+    """That the cost of a training step with these heads is not known, and what measures it."""
+    command = f"kanmlip-bench step --models {match.model} --size {size}"
+    return f"the cost of a training step of {match.model} ({match.placement} {match.basis}) is not measured ({command})"
+
+
 def cited(cost: StepCost) -> str:
     """Where a cost is from."""
-    return f"`{cost.file}` (commit {cost.commit}, {cost.hardware})"
+    return f"`{cost.file}` (sizes of budget {cost.size}, commit {cost.commit}, {cost.hardware})"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from kanmlip.benchmark.md_record import MDCase
+from kanmlip.experiment.atomic import write_text
 from kanmlip.report.csv_table import render_csv
 from kanmlip.report.latex import render_latex
 from kanmlip.report.markdown import render_markdown
@@ -103,11 +103,3 @@ def _unused_records(used: set[str], evidence: Evidence) -> list[str]:
     """Finished runs of no row, or of settings that a row set aside: named, so that nothing is left out silently."""
     unused = [record.run_id for record in evidence.records if record.run_id not in used]
     return [f"- Records that no row uses: {', '.join(f'`{name}`' for name in unused)}"] if unused else []
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a whole file at once."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from kanmlip.evaluation.structure_errors import unpack
-from kanmlip.report.benchmark_effects import cited, dynamics_effect, noise, step_effect
+from kanmlip.report.benchmark_effects import cited, dynamics_effect, noise, step_effect, unmeasured
 from kanmlip.report.bootstrap import Array, draw_log_ratios, draw_means, draw_normal, interval
 from kanmlip.report.claims import Part
 from kanmlip.report.effect import Effect, SeedLine, Sources
@@ -198,9 +198,7 @@ def _until_error(part: Part, sources: Sources) -> Effect:
         size = str(compared.ours[0].config.get("budget", {}).get("size", sources.budget))
         cost = step_cost(sources.benchmarks, part.of, size)
         if cost is None:
-            obstacles.append(
-                f"no benchmark of a training step of {part.of.model} (made by kanmlip-bench step), so that this is updates alone"
-            )
+            obstacles.append(f"{unmeasured(part.of, size)}, so that this is updates alone")
         else:
             mean += math.log(cost.ratio)
             draws = draws + draw_normal(math.log(cost.ratio), math.log(cost.low), math.log(cost.high), 1)

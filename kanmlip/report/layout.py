@@ -84,8 +84,10 @@ def ours_text(cell: Cell, row: Row) -> str:
 
 
 def label_text(row: Row) -> str:
-    """The row's label; a control's says that it is not the paper's."""
-    return f"{row.label} (control, ours)" if row.control else row.label
+    """The row's label; that of a control, or of another row that the paper lacks, says so."""
+    if row.control:
+        return f"{row.label} (control, ours)"
+    return f"{row.label} (ours)" if row.extra else row.label
 
 
 def paper_text(cell: Cell) -> str:
@@ -103,7 +105,7 @@ def paper_text(cell: Cell) -> str:
 
 def _is_empty(row: Row) -> bool:
     """Whether neither we nor the paper have anything there."""
-    return row.control and not row.records and not row.is_measured
+    return (row.control or row.extra) and not row.records and not row.is_measured
 
 
 def _heading(column: Column) -> str:

@@ -60,7 +60,7 @@ def _extra_row(case: MDCase, result: MDResult, columns: Sequence[Column]) -> Row
     head = "MLP" if result.placement == "none" else f"{result.basis} KAN, {result.placement}"
     label = f"{case.model}, {head}{_MATCHES[result.match]}{_MODES[result.mode]}: {case.atoms} atoms, {case.device}"
     cells = [Cell(column, _by_key(values, column), None if column.metric in values else result.missing or "–", {}) for column in columns]
-    return Row(0, label, "benchmark", match, None, (), tuple(cells), control=True)
+    return Row(0, label, "benchmark", match, None, (), tuple(cells), extra=True)
 
 
 def _values(result: MDResult | None) -> dict[str, float]:
@@ -91,12 +91,12 @@ def _printed(row: PrintedRow, column: Column) -> dict[int | None, str]:
 def _connect(rows: Sequence[Row], cases: Sequence[MDCase]) -> None:
     """Give each row its MLP: of the paper's rows the first, of the others that of the same system and mode."""
     named = {row.label: row for row in rows}
-    paper = [row for row in rows if not row.control]
+    paper = [row for row in rows if not row.extra]
     mlp = next((row for row in paper if row.match and row.match.placement == "none"), None)
     for row in rows:
         if row.match is None or row.match.placement == "none":
             continue
-        if not row.control:
+        if not row.extra:
             row.baseline = mlp
             continue
         case = next(case for case in cases if row.label.endswith(f": {case.atoms} atoms, {case.device}"))
@@ -110,7 +110,7 @@ def _notes(study: Study, key: str, cases: Sequence[MDCase], rows: Sequence[Row])
     notes += [Note(f"`{case.file}`, {case.atoms} atoms: the machine was not quiet.", warning=True) for case in cases if not case.quiet]
     for case in cases:
         notes += [Note(f"{case.atoms} atoms, {result.name}: {result.missing}") for result in case.results if result.missing]
-    if any(row.control for row in rows):
+    if any(row.extra for row in rows):
         notes.append(Note("Rows marked as ours have no counterpart in the paper."))
     return (*notes, *(Note(text) for text in study.tables[key].notes))
 

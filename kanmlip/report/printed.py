@@ -5,10 +5,9 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
-import yaml
-
 from kanmlip.errors import ConfigError
 from kanmlip.report.study import PrintedRow, Study, default_study_path
+from kanmlip.yaml_file import read_mapping
 
 SECOND = "printed_values.yaml"
 
@@ -21,11 +20,11 @@ def second_transcription(path: Path | None = None) -> dict[str, list[list[str]]]
         ConfigError: If the file is missing or is no YAML of that form.
     """
     path = path or default_study_path().with_name(SECOND)
+    content = read_mapping(path, way_out="the paper's values are checked against it: correct it")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
         return {str(table): [[str(value) for value in row] for row in rows] for table, rows in content.items()}
-    except (OSError, AttributeError, TypeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}, against which the paper's values are checked, is not readable: {error}") from error
+    except TypeError as error:
+        raise ConfigError(f"{path}, against which the paper's values are checked, must be table: [[value, …], …] ({error})") from error
 
 
 def changed_values(study: Study, key: str) -> list[tuple[PrintedRow, str]]:

@@ -11,13 +11,14 @@ from kanmlip.report.matching import Match
 
 @dataclass(frozen=True)
 class StepCost:
-    """A ratio within rounds with its 95 % interval, and where it is from."""
+    """A ratio within rounds with its 95 % interval, the size of the model that it was measured on, and where it is from."""
 
     ratio: float
     low: float
     high: float
     rounds: int
     quiet: bool
+    size: str
     file: str
     commit: str
     hardware: str
@@ -41,14 +42,16 @@ def step_cost(benchmarks: Path, match: Match, size: str) -> StepCost | None:
         if not isinstance(content, dict):
             continue
         for entry in content.get("kan", {}).values():
-            if (entry.get("placement"), entry.get("basis"), entry.get("match")) == (match.placement, match.basis, "widths"):
-                timing, environment = entry["ratios"]["training"], content["environment"]
+            timing, environment = entry.get("ratios", {}).get("training"), content.get("environment", {})
+            head = entry.get("placement"), entry.get("basis"), entry.get("match")
+            if timing is not None and head == (match.placement, match.basis, "widths"):
                 return StepCost(
                     ratio=timing["median"],
                     low=timing["low"],
                     high=timing["high"],
                     rounds=content["plan"]["rounds"],
                     quiet=bool(content["quiet"]),
+                    size=wanted,
                     file=path.name,
                     commit=(environment.get("commit") or "unknown")[:10],
                     hardware=environment.get("hardware") or "unknown hardware",

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
 
-import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from kanmlip.errors import ConfigError, describe_choice
@@ -15,6 +14,7 @@ from kanmlip.report.claims import Claim
 from kanmlip.report.duration import parse_duration
 from kanmlip.report.matching import Match
 from kanmlip.schema import Schema
+from kanmlip.yaml_file import read_yaml
 
 
 class Column(Schema):
@@ -220,12 +220,7 @@ def load_study(path: Path | None = None) -> Study:
         ConfigError: If the file is missing, is no YAML, or does not fit the schema; names the file and the dotted keys.
     """
     path = path or default_study_path()
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read ({error.strerror}); give another with --reproduction FILE") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+    content = read_yaml(path, "correct it, or give another with --reproduction FILE")
     try:
         return Study.model_validate(content)
     except ValidationError as error:

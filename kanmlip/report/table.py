@@ -52,7 +52,7 @@ class Row:
     ``kind`` is ``average`` (one row for all seeds), ``seed`` (one run), ``summary`` (mean of the ``seed`` rows above it),
     ``literature``, ``simple`` (a prediction without a network; its record is the run that measured it, ``simple`` its name), or
     ``benchmark`` (measured by kanmlip-bench; it has no records). ``baseline`` is the MLP row that a KAN's is compared with;
-    ``control`` says that the row is ours and the paper has none like it.
+    ``extra`` says that the row is ours and the paper has none like it, ``control`` that it is moreover a head to hold KANs against.
     """
 
     number: int
@@ -66,6 +66,7 @@ class Row:
     marks: list[str] = field(default_factory=list)
     simple: str | None = None
     control: bool = False
+    extra: bool = False
 
     @property
     def averages(self) -> bool:

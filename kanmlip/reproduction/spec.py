@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
-import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from kanmlip.errors import ConfigError, describe_choice
 from kanmlip.schema import Schema
+from kanmlip.yaml_file import read_yaml
 
 Budget = Literal["smoke", "small", "gpu", "paper"]
 
@@ -183,12 +183,7 @@ def load_runs(path: Path) -> Runs:
     Raises:
         ConfigError: If the file is missing, is no YAML, or its ``runs`` do not fit; names the file and the dotted keys.
     """
-    try:
-        content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read ({error.strerror}); give another with --reproduction FILE") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+    content = read_yaml(path, "correct it, or give another with --reproduction FILE")
     if not isinstance(content, dict) or "runs" not in content:
         raise ConfigError(f"{path} has no key 'runs' that says what to run; see conf/reproduction.yaml")
     try:

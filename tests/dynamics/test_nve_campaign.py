@@ -6,6 +6,7 @@ import importlib.util
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from kanmlip.experiment.folders import results_root
+from kanmlip.physics.nve_table import judged, nve_markdown
 from tests.models.cases import all_cases
 
 
@@ -101,7 +103,7 @@ def test_bars_are_those_of_the_design(campaign: ModuleType) -> None:
     allegro = row(campaign, cases["allegro-none-mlp"], settings, slope=0.001)
 
     def verdict(name: str, **changes: Any) -> tuple[str, str]:
-        bars = campaign.judged(row(campaign, cases[name], settings, **changes), [allegro, mlp])
+        bars = judged(row(campaign, cases[name], settings, **changes), [allegro, mlp])
         return bars["drift_verdict"], bars["jump_verdict"]
 
     assert verdict("mace-output-gaussian", slope=0.059) == ("met", "met")  # 1.5 times its own MLP's
@@ -113,10 +115,20 @@ def test_bars_are_those_of_the_design(campaign: ModuleType) -> None:
     assert verdict("allegro-output-gaussian", status="unstable") == ("missed", "met")
 
 
+def test_the_committed_table_is_what_its_rows_say(repository: Path) -> None:
+    folder = repository / "results" / "benchmarks"
+    content = json.loads((folder / "nve.json").read_text(encoding="utf-8"))
+    rows = content["rows"]
+    text = nve_markdown(rows, content["settings"], len(rows), "python scripts/nve_campaign.py")
+    assert text == (folder / "nve.md").read_text(encoding="utf-8")
+    assert [row["bars"] for row in rows] == [judged(row, rows) for row in rows]
+
+
 def test_rough_heads_are_marked(campaign: ModuleType) -> None:
     settings = campaign.Settings()
     case = campaign.all_cases()[1]
-    text = campaign.report([row(campaign, case, settings, rough="its forces jump")], settings, 38)
+    text = nve_markdown([row(campaign, case, settings, rough="its forces jump")], asdict(settings), 38, "a command")
+    assert "`a command`: 1 of 38 cases" in text
     assert "| gaussian (rough) |" in text
     assert "with --force-rough: its forces jump" in text
     json.dumps(settings.of(case))

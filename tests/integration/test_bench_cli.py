@@ -67,6 +67,33 @@ def test_steps_are_measured_and_written(tmp_path: Path) -> None:
     assert "step_allegro_smoke.md" in done.stderr
 
 
+def test_a_model_of_tensors_is_measured_in_training_alone(tmp_path: Path) -> None:
+    arguments = ["step", "--models", "etgnn", "--size", "smoke", "--dataset", "toy_bec", "--placements", "output", "--bases", "bspline"]
+    arguments += ["--backend", "torch", "--match", "widths", "--rounds", "2", "--frames", "2", "--part", "all", "--output", str(tmp_path)]
+    assert main(arguments) == 0
+    # Not the files of its own data, which reports read.
+    assert {path.name for path in tmp_path.iterdir()} == {"step_etgnn_smoke_toy_bec.md", "step_etgnn_smoke_toy_bec.json"}
+    plain = json.loads((tmp_path / "step_etgnn_smoke_toy_bec.json").read_text())
+    assert plain["plan"]["what"] == ["training"]
+    assert (plain["bars"], "trainer" in plain) == ([], False)
+    assert set(plain["kan"]) == {"MLP", "output bspline, equal widths"}
+    assert all(set(result["ratios"]) == {"training"} and result["ratios"]["training"]["seconds"] > 0 for result in plain["kan"].values())
+    markdown = (tmp_path / "step_etgnn_smoke_toy_bec.md").read_text()
+    assert "Structures of dataset=toy_bec" in markdown
+    assert "Ag" not in markdown
+    assert "MD step" not in markdown
+
+
+def test_data_that_are_not_there_are_named_before_anything_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("KANMLIP_DATA", str(tmp_path / "nothing"))
+    monkeypatch.setattr("kanmlip.benchmark.step.kan_against_mlp", lambda *_: pytest.fail("the first model was measured"))
+    assert main(["step", "--models", "allegro,etgnn", "--size", "smoke", "--output", str(tmp_path / "out")]) == 2
+    assert "all_3992.extxyz.xz" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -80,6 +107,11 @@ def test_steps_are_measured_and_written(tmp_path: Path) -> None:
         (("step", "--placements", "outputs"), "--placements=outputs is not known.*Did you mean 'output'"),
         (("step", "--size", "giant"), "giant"),
         (("step", "--frames", "0"), "--frames=0 must be 1 or more"),
+        (("step", "--dataset", "toi"), "dataset=toi is not known.*Did you mean 'toy'"),
+        (("step", "--dataset", "toy_bec"), "born_effective_charges"),
+        (("step", "--models", "etgnn", "--dataset", "toy_bec", "--what", "md"), "--what=md: etgnn has no forces; choose --what=training"),
+        (("step", "--models", "etgnn", "--part", "trainer"), "--part=trainer: no upstream package trains etgnn; choose --part=kan"),
+        (("step", "--models", "etgnn", "--size", "giant"), "budget=giant is not known"),
     ],
 )
 def test_wrong_input_is_named_and_nothing_is_written(

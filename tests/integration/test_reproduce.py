@@ -14,7 +14,7 @@ import torch
 import yaml
 
 from kanmlip.cli.reproduce import main
-from tests.integration.application import FAKES, environment, records, results, statuses
+from tests.integration.application import FAKES, assert_trained, environment, records, results, statuses
 
 COST = {"frame_s": 0.01, "memory_MB": 500, "disk_MB": 1}
 RUNS = {
@@ -121,7 +121,9 @@ def test_rows_of_a_table_from_one_command_without_any_files(tmp_path: Path) -> N
     done = subprocess.run(call, env=environment(KANMLIP_DATA=str(tmp_path)), capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "STAND-INS" in done.stdout
-    assert len(records()) == 3
+    assert {record["labels"]["basis"] for record in records().values()} == {None, "gaussian", "bspline"}
+    for record in records().values():
+        assert_trained(record)
     table = (results() / "tables" / "smoke" / "table6.md").read_text()
     assert "EMT labels" in table
     printed = [line for line in table.split("**")[0].splitlines() if "(control, ours)" not in line]

@@ -9,16 +9,17 @@ import numpy as np
 import pytest
 
 from kanmlip.evaluation.structure_errors import unpack
-from tests.integration.application import FAKE, epochs_done, interrupt, records, results, statuses, train
+from tests.integration.application import FAKE, FORKING, epochs_done, interrupt, records, results, statuses, train
 
 LAUNCHERS = {"basic": (), "joblib": ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")}
+MODULES = {"basic": FORKING, "joblib": "kanmlip.cli.train"}
 # basis has no effect without a KAN, so that six jobs are four runs.
 FOUR_RUNS = ("-m", *FAKE, "trainer.max_epochs=2", "placement=none,output", "seed=1,2")
 
 
 @pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_one_of_four_jobs_kills_itself(launcher: str, tmp_path: Path) -> None:
-    done = train(*FOUR_RUNS, *LAUNCHERS[launcher], folder=tmp_path, KANMLIP_TEST_FAULT="2:kill:swap")
+    done = train(*FOUR_RUNS, *LAUNCHERS[launcher], folder=tmp_path, module=MODULES[launcher], KANMLIP_TEST_FAULT="2:kill:swap")
     assert done.returncode == 1, done.stdout + done.stderr
     by_status = {run: status["status"] for run, status in statuses().items()}
     dead = [run for run, status in by_status.items() if status != "done"]
@@ -36,7 +37,7 @@ def test_one_of_four_jobs_kills_itself(launcher: str, tmp_path: Path) -> None:
     assert "seed=1,2" in summary["arguments"]
 
     # The same command again; it does not matter here that the runs were made by the other launcher.
-    again = train(*FOUR_RUNS, folder=tmp_path)
+    again = train(*FOUR_RUNS, folder=tmp_path, module=FORKING)
     assert again.returncode == 0, again.stdout + again.stderr
     assert again.stdout.count("finished before, skipped") == 3
     assert f"{dead[0]}: resumed" in again.stdout

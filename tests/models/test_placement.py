@@ -8,36 +8,44 @@ import pytest
 import torch
 from ase import Atoms
 
+from kanmlip.data.graph import Graph
 from kanmlip.errors import ConfigError
-from kanmlip.kan import KAN
+from kanmlip.kan import KAN, KANLayer, backend_cpu, backends
+from kanmlip.models.potential import Potential
 from kanmlip.placement.config import HeadConfig, PlacementConfig
 from kanmlip.placement.place import place
+from kanmlip.placement.report import PlacementReport
 from tests.models.cases import Case, NamedBasis, all_cases, build_case, check_heads_start_like_mlps
 from tests.models.settings import build, energy_models
 
 SWAPPED = all_cases(with_none=False)
 # A basis without parameters of its own and one with.
 MATCHED = [case for case in SWAPPED if case.basis in ("bspline", "adaptive_gaussian")]
+Built = tuple[Case, Potential, Graph, PlacementReport]
 
 
-@pytest.mark.parametrize("case", SWAPPED, ids=str)
-def test_forces_of_a_swapped_model_start_within_a_factor_of_three_of_the_mlps(case: Case, silver: list[Atoms]) -> None:
-    swapped, graph, _, _ = build_case(case, silver)
+@pytest.fixture(scope="module", params=SWAPPED, ids=str)
+def built(request: pytest.FixtureRequest, silver: list[Atoms]) -> Built:
+    """A case with the potential, its frames and the report; built once for all tests that change nothing."""
+    potential, graph, _, report = build_case(request.param, silver)
+    return request.param, potential, graph, report
+
+
+def test_forces_of_a_swapped_model_start_within_a_factor_of_three_of_the_mlps(built: Built, silver: list[Atoms]) -> None:
+    case, swapped, graph, _ = built
     plain, _, _ = build(energy_models()[case.model], silver)
     rms = [potential(graph)["forces"].square().mean().sqrt().item() for potential in (swapped, plain.eval())]
     assert 1 / 3 < rms[0] / rms[1] < 3
 
 
-@pytest.mark.parametrize("case", SWAPPED, ids=str)
-def test_each_head_starts_with_the_mean_and_variance_of_the_module_it_replaced(case: Case, silver: list[Atoms]) -> None:
-    swapped, graph, _, report = build_case(case, silver)
+def test_each_head_starts_with_the_mean_and_variance_of_the_module_it_replaced(built: Built, silver: list[Atoms]) -> None:
+    case, swapped, graph, report = built
     plain, _, _ = build(energy_models()[case.model], silver)
     check_heads_start_like_mlps(swapped, plain, report, graph)
 
 
-@pytest.mark.parametrize("case", SWAPPED, ids=str)
-def test_the_report_lists_every_kan_with_its_parameters(case: Case, silver: list[Atoms]) -> None:
-    potential, _, _, report = build_case(case, silver)
+def test_the_report_lists_every_kan_with_its_parameters(built: Built) -> None:
+    case, potential, _, report = built
     kans = [module for module in potential.modules() if isinstance(module, KAN)]
     assert len(kans) == len(report.replaced) > 0
     for replaced, kan in zip(report.replaced, (potential.upstream.get_submodule(r.path) for r in report.replaced), strict=True):
@@ -75,6 +83,21 @@ def test_mace_keeps_the_linear_map_beside_the_kan_in_earlier_layers_only_in_resi
     assert [tuple(readout.kan.widths) for readout in replaced] == [(8, 1), (8, 16, 1)]
 
 
+@pytest.mark.parametrize("backend", ["auto", "torch", "reference", "triton"])
+def test_kernels_are_compiled_only_where_they_are_asked_for(backend: str, silver: list[Atoms], monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(backend_cpu, "available", lambda: asked.append(backend) or False)
+    backends._resolve.cache_clear()  # what other tests compiled is there already
+    model = energy_models()["allegro"]
+    potential, graph, _ = build(model, silver)
+    place(potential, model, PlacementConfig(name="all"), NamedBasis("bspline", backend), graph)
+    backends._resolve.cache_clear()  # and forget that there are none here
+    assert bool(asked) == (backend == "auto")
+    layers = [module for module in potential.modules() if isinstance(module, KANLayer)]
+    assert layers
+    assert {layer.backend for layer in layers} == {backend}
+
+
 def test_a_placement_the_model_lacks_names_those_it_has(silver: list[Atoms]) -> None:
     model = energy_models()["nequip"]
     potential, graph, _ = build(model, silver)
@@ -90,9 +113,8 @@ def test_a_glob_that_matches_nothing_lists_what_is_there(silver: list[Atoms], mo
         place(potential, model, PlacementConfig(name="output"), NamedBasis("gaussian"), graph)
 
 
-@pytest.mark.parametrize("case", SWAPPED, ids=str)
-def test_a_checkpoint_restores_a_swapped_model_with_its_frozen_input_scales(case: Case, silver: list[Atoms]) -> None:
-    trained, graph, _, _ = build_case(case, silver)
+def test_a_checkpoint_restores_a_swapped_model_with_its_frozen_input_scales(built: Built, silver: list[Atoms]) -> None:
+    case, trained, graph, _ = built
     fresh, _, _, _ = build_case(case, silver, seed=12)
     assert not torch.equal(fresh(graph)["forces"], trained(graph)["forces"])
     fresh.load_state_dict(trained.state_dict())

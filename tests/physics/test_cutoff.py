@@ -7,11 +7,22 @@ import pytest
 import torch
 from ase import Atoms
 
+from kanmlip.data.graph import Graph
+from kanmlip.models.base import ModelConfig
+from kanmlip.models.potential import Potential
 from tests.models.cases import Case, all_cases, build_case
 from tests.models.settings import build, energy_models
 
 CASES = all_cases()
 OFFSETS = np.array([-0.02, -0.01, -1e-3, -1e-6, 1e-6, 0.05])
+Built = tuple[Case, Potential, Graph, ModelConfig]
+
+
+@pytest.fixture(scope="module", params=CASES, ids=str)
+def built(request: pytest.FixtureRequest, silver: list[Atoms]) -> Built:
+    """A case, its potential in float64, the frames that it was built for and its settings; built once for all tests that change nothing."""
+    potential, graph, model, _ = build_case(request.param, silver, torch.float64)
+    return request.param, potential, graph, model
 
 
 def clusters(cutoff: float) -> dict[str, list[Atoms]]:
@@ -21,10 +32,9 @@ def clusters(cutoff: float) -> dict[str, list[Atoms]]:
     return {"dimer": dimers, "trimer": trimers}
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
 @pytest.mark.parametrize("cluster", ["dimer", "trimer"])
-def test_energy_and_forces_pass_smoothly_through_the_cutoff(case: Case, cluster: str, silver: list[Atoms]) -> None:
-    potential, _, model, _ = build_case(case, silver, torch.float64)
+def test_energy_and_forces_pass_smoothly_through_the_cutoff(built: Built, cluster: str) -> None:
+    _, potential, _, model = built
     outputs = [potential(model.collate([atoms])) for atoms in clusters(model.cutoff)[cluster]]
     energies = np.array([float(output["energy"]) for output in outputs])
     pull = np.array([float(output["forces"][1, 2]) for output in outputs])
@@ -39,9 +49,8 @@ def test_energy_and_forces_pass_smoothly_through_the_cutoff(case: Case, cluster:
         assert abs(pull[2]) <= abs(pull[1]) * 0.011 + 1e-9
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
-def test_an_isolated_atoms_energy_is_unchanged_by_the_swap(case: Case, silver: list[Atoms]) -> None:
-    potential, _, model, _ = build_case(case, silver, torch.float64)
+def test_an_isolated_atoms_energy_is_unchanged_by_the_swap(built: Built, silver: list[Atoms]) -> None:
+    case, potential, _, model = built
     plain, _, stats = build(energy_models()[case.model], silver, torch.float64)
     atom = model.collate([Atoms("Ag", positions=[[0.3, 0.2, 0.1]])])
     energy = float(potential(atom)["energy"])

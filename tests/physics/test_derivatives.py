@@ -7,19 +7,29 @@ import pytest
 import torch
 from ase import Atoms
 
+from kanmlip.data.graph import Graph
+from kanmlip.models.base import ModelConfig
+from kanmlip.models.potential import Potential
 from tests.models.cases import Case, all_cases, build_case
 
 CASES = all_cases()
 STEP = 1e-4
+Built = tuple[Case, Potential, Graph, ModelConfig]
+
+
+@pytest.fixture(scope="module", params=CASES, ids=str)
+def built(request: pytest.FixtureRequest, silver: list[Atoms]) -> Built:
+    """A case, its potential in float64, the frames that it was built for and its settings; built once for all tests that change nothing."""
+    potential, graph, model, _ = build_case(request.param, silver[:1], torch.float64)
+    return request.param, potential, graph, model
 
 
 def energy_of(potential, model, atoms: Atoms) -> float:
     return float(potential(model.collate([atoms]))["energy"])
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
-def test_forces_are_minus_the_gradient_of_the_energy(case: Case, silver: list[Atoms]) -> None:
-    potential, graph, model, _ = build_case(case, silver[:1], torch.float64)
+def test_forces_are_minus_the_gradient_of_the_energy(built: Built, silver: list[Atoms]) -> None:
+    _, potential, graph, model = built
     forces = potential(graph)["forces"].numpy()
     random = np.random.default_rng(5)
     for _ in range(3):
@@ -34,9 +44,8 @@ def test_forces_are_minus_the_gradient_of_the_energy(case: Case, silver: list[At
         assert abs(numerical - (forces * direction).sum()) < 1e-5 * max(1.0, abs(numerical))
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
-def test_stress_is_the_strain_gradient_per_volume(case: Case, silver: list[Atoms]) -> None:
-    potential, graph, model, _ = build_case(case, silver[:1], torch.float64)
+def test_stress_is_the_strain_gradient_per_volume(built: Built, silver: list[Atoms]) -> None:
+    _, potential, graph, model = built
     stress = potential(graph, compute_stress=True)["stress"][0].numpy()
     random = np.random.default_rng(6)
     for _ in range(2):

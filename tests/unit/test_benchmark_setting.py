@@ -7,9 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
-from kanmlip.benchmark.step import StepPlan, prepare
+from kanmlip.benchmark.step import StepPlan, default_frames, prepare
 from kanmlip.benchmark.training_step import Setting
+from kanmlip.data.root import data_root
 from kanmlip.models.allegro import Allegro
 from kanmlip.models.etgnn.topology import NearestNeighbours
 
@@ -33,3 +35,17 @@ def test_the_model_connects_the_atoms(prepared: Callable[[], Setting], monkeypat
     graphs = prepared().graphs
     assert [graph.edge_index.shape[1] for graph in graphs] == [3 * 71] * 2
     assert all(graph.triplets.shape[1] > 0 for graph in graphs)
+
+
+def test_tensors_are_learned_in_batches_of_the_budget() -> None:
+    folder = data_root() / "sio2_bec"
+    if not folder.is_dir():
+        pytest.skip(f"the SiO2 set is not in {folder}")
+    frames = default_frames("etgnn", "small", "sio2_bec")
+    assert frames == 20  # conf/tuning/etgnn_small.yaml
+    setting = prepare(StepPlan("etgnn", "small", ("output",), (), (), ("training",), "auto", "cpu", 1, frames, "sio2_bec"))
+    assert [int(graph.num_atoms) for graph in setting.graphs] == [6] * 20
+    assert all(graph.triplets.shape[1] > 0 for graph in setting.graphs)
+    (batch,) = setting.batches(torch.device("cpu"))
+    assert batch.labels["born_effective_charges"].shape == (120, 3, 3)
+    assert setting.model.hidden == 32

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -147,3 +149,10 @@ def test_a_script_takes_the_reference_form(basis_class: type[Basis]) -> None:
 
 def _some_basis() -> type[Basis]:
     return next(iter(each_basis.args[1]))  # type: ignore[no-any-return]
+
+
+def test_layers_do_not_import_the_compiler() -> None:
+    """It takes longer than torch itself, in every command that checks a basis."""
+    code = "import sys, kanmlip.kan; print('torch' in sys.modules, 'torch._dynamo' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.split() == ["True", "False"]

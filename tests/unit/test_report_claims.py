@@ -194,13 +194,36 @@ def test_the_time_is_updates_times_the_benchmarked_cost_of_one(tmp_path: Path) -
     tested = part("time", column="time")
     word, reason, alone = verdict(tmp_path / "a", *pairs(0.8), tested=tested)
     assert word == "undecided"
-    assert "no benchmark of a training step of allegro" in reason
+    assert reason == (
+        "the cost of a training step of allegro (output gaussian) is not measured (kanmlip-bench step --models allegro --size small), so "
+        "that this is updates alone"
+    )
     benchmark(tmp_path / "b", ratio=4.0)
     word, _, effect = verdict(tmp_path / "b", *pairs(0.8), tested=tested)
     assert effect.value == pytest.approx(4 * (alone.value or 0))
     assert word == "refuted"
+    assert "(sizes of budget gpu, commit cccccccccc, CPU)" in effect.remarks[-1]
     benchmark(tmp_path / "c", quiet=False)
     assert "not quiet" in verdict(tmp_path / "c", *pairs(0.8), tested=tested)[1]
+
+
+def test_files_that_measured_something_else_are_no_cost_of_a_training_step(tmp_path: Path) -> None:
+    tested = part("step", "2", "time", "about", tolerance=0.25).model_copy(update={"of": KAN})
+    wanted = "the cost of a training step of allegro (output gaussian) is not measured (kanmlip-bench step --models allegro --size small)"
+    folder = tmp_path / "benchmarks"
+    folder.mkdir()
+    timing = {"median": 1.1, "low": 1.0, "high": 1.2, "seconds": 1.0}
+    # Of a script that is gone; of other data; of molecular dynamics alone.
+    old = {"size": "small", "rounds": 9, "environment": {}, "kan/allegro": {"MLP": timing, "output gaussian": timing}}
+    (folder / "step_ratios_small_size.json").write_text(json.dumps(old))
+    benchmark(tmp_path)
+    (folder / "step_allegro_gpu.json").rename(folder / "step_allegro_small_carbon.json")
+    assert verdict(tmp_path, tested=tested)[:2] == ("undecided", wanted)
+    benchmark(tmp_path)
+    content = json.loads((folder / "step_allegro_gpu.json").read_text())
+    content["kan"]["x"]["ratios"] = {"md": timing}
+    (folder / "step_allegro_gpu.json").write_text(json.dumps(content))
+    assert verdict(tmp_path, tested=tested)[:2] == ("undecided", wanted)
 
 
 @pytest.mark.parametrize(

@@ -185,7 +185,10 @@ def test_table_4_is_the_benchmark_of_molecular_dynamics(tmp_path: Path, monkeypa
     made = (tmp_path / "tables" / "small" / "table4.md").read_text()
     assert "| 3 | Allegro, Gaussian KAN in the output block | – | 21.60 | 8.92 | 1.080 | 1.070 | 1.090 | 154.5 | 1945 | 104.5 |" in made
     assert "| 2 | Allegro, Gaussian KAN in the two-body and latent MLPs | – | not measured | 9.24 |" in made
-    assert "allegro, MLP: 568 atoms, cuda (control, ours)" in made
+    assert "allegro, MLP: 568 atoms, cuda (ours)" in made
+    assert "control" not in made  # an MLP of another size is none, nor a KAN with equal parameters
+    rows = list(csv.DictReader((tmp_path / "tables" / "small" / "table4.csv").open()))
+    assert {row["control"] for row in rows} == {"false"}
     assert "1.080 [1.085]" in made
     assert "400 steps of 5,000 asked for" in made
     assert "GPU X" in made
