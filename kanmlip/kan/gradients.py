@@ -115,13 +115,16 @@ def _zero_preserving(functions: str | Run) -> bool:
     return bool(read_settings(functions)["zero_preserving"]) if isinstance(functions, str) else functions.expansion.zero_preserving
 
 
-def layer(x: Tensor, weight: Tensor, shape: Tensor | None, spec: str) -> Tensor:
+def layer(x: Tensor, weight: Tensor, shape: Tensor | None, spec: str, scale: Tensor | None) -> Tensor:
     """See ``ops.layer``; eager mode only."""
     run = resolve(spec, x)
-    if not torch.is_grad_enabled() or _transformed():
+    graph = torch.is_grad_enabled() and not _transformed()
+    if graph and run.layer is not None:
+        return run.layer(x, weight, scale)
+    if scale is not None:
+        x = x / scale
+    if not graph:
         return _output(x, None, weight, shape, run, 0)
-    if run.layer is not None:
-        return run.layer(x, weight)
     own = run.keeping(x)
     # Two nodes: autograd computes every gradient of a Python node that it visits, so that a single one would work out the
     # weights' gradient in grad(energy, positions) too, where nobody asked for it (pytorch issues 56500, 174017).

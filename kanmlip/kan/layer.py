@@ -112,9 +112,10 @@ class KANLayer(nn.Module):
             or (torch.compiler.is_compiling() and _transformed())
         ):
             return self.reference(x)
-        x = self.normalise(x)
+        scale = self.input_scale if self.norm == "scale" else None
+        rows = (x if scale is not None else self.normalise(x)).reshape(-1, self.in_features)
         weight = self.expansion.kernel_weight(self.effective_weight)
-        y = layer(x.reshape(-1, self.in_features), weight, self.expansion.basis.shape(), self.expansion.specs[self.backend])
+        y = layer(rows, weight, self.expansion.basis.shape(), self.expansion.specs[self.backend], scale)
         return y.view(*x.shape[:-1], self.out_features)
 
     def reference(self, x: Tensor) -> Tensor:

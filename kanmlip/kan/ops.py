@@ -58,21 +58,22 @@ _OPS = cast("Any", torch.ops).kanmlip
 _REGISTERED = gradients.Calls(_OPS.kan_output, _OPS.kan_weight, _OPS.kan_input)
 
 
-def layer(x: Tensor, weight: Tensor, shape: Tensor | None, spec: str) -> Tensor:
-    """y_no = Σ_ik φ_k(x_ni) W_oki, differentiable three times.
+def layer(x: Tensor, weight: Tensor, shape: Tensor | None, spec: str, scale: Tensor | None = None) -> Tensor:
+    """y_no = Σ_ik φ_k(x_ni/s_i) W_oki, differentiable three times.
 
     Args:
         x: Inputs [N, in].
         weight: W [out, columns, in].
         shape: Centres and inverse widths [2, K] of the functions if they are learnable.
         spec: The functions, from ``Expansion.specs``.
+        scale: s [in], without gradient; none for ones.
 
     Returns:
         Outputs [N, out].
     """
     if torch.compiler.is_compiling() or _recording():
-        return _REGISTERED.output(x, None, weight, shape, spec, 0)
-    return gradients.layer(x, weight, shape, spec)
+        return _REGISTERED.output(x if scale is None else x / scale, None, weight, shape, spec, 0)
+    return gradients.layer(x, weight, shape, spec, scale)
 
 
 def _recording() -> bool:

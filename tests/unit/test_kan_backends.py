@@ -78,7 +78,8 @@ def test_contractions_are_those_of_the_definition(
 ) -> None:
     basis = basis_class().double()
     kernel = Expansion(basis.kernel(), base, zero_preserving)
-    for rows, width, out in [(1, 1, 1), (7, 5, 3), (130, 37, 32), (70, 17, 1), (33, 3, 70), (41, 35, 7)]:
+    shapes = [(1, 1, 1), (7, 5, 3), (130, 37, 32), (70, 17, 1), (33, 3, 70), (41, 35, 7), (50, 3, 32), (35, 8, 64), (17, 2, 9), (5, 9, 4)]
+    for rows, width, out in shapes:
         x, v, g, weight = tensors(rows, width, out, kernel.columns, dtype)
         if order == 3:  # off the knots, where a spline's third derivative jumps
             x = x + 0.0123

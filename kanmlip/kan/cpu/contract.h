@@ -2,6 +2,7 @@
 #pragma once
 
 #include "dense_sums.h"
+#include "few_inputs.h"
 #include "local_ops.h"
 #include "narrow.h"
 
@@ -35,6 +36,22 @@ auto with_functions(const Plan& plan, const Tensor& x, const Maybe& shape, int64
   return x.scalar_type() == at::kDouble ? of(double()) : of(float());
 }
 
+// The contractions of a layer whose outputs or inputs are too few for a matrix product; of local support: of few outputs.
+template <typename T, typename F>
+Tensor small_output(const F& f, const Tensor& x, const Maybe& v, const Tensor& weight) {
+  return few_inputs<T>(x.size(1)) ? few_output<T>(f, x, v, weight) : narrow_output<T>(f, x, v, weight);
+}
+
+template <typename T, typename F>
+Tensor small_input(const F& f, const Tensor& x, const Tensor& g, const Tensor& weight) {
+  return few_inputs<T>(x.size(1)) ? few_input<T>(f, x, g, weight) : narrow_input<T>(f, x, g, weight);
+}
+
+template <typename T>
+bool small(const Tensor& x, const Tensor& weight) {
+  return weight.size(0) <= kNarrow || (few_inputs<T>(x.size(1)) && weight.size(0) <= kFewInputsOutputs);
+}
+
 inline void check_order(int64_t order) {
   TORCH_CHECK_NOT_IMPLEMENTED(order >= 0 && order <= 3, "derivative=", order, ": basis functions have closed forms for 0 to 3 only, enough to train on forces and for Hessians; for more, set KANLayer.backend='reference', which PyTorch differentiates itself");
 }
@@ -49,12 +66,12 @@ inline Tensor output(const Tensor& x_, const Maybe& v_, const Tensor& weight_, c
       plan, x, dense(shape), order,
       [&]<typename F>(const F& f, auto terms) {
         using T = typename F::Number;
-        if (suits_narrow(f, weight.size(0))) return narrow_output<T>(everywhere(f, plan.zero), x, v, weight);
+        if (suits_narrow(f, weight.size(0))) return small_output<T>(everywhere(f, plan.zero), x, v, weight);
         return output_as<T, terms()>(f, x, v, weight, plan.zero && order == 0);
       },
       [&]<typename F>(const F& f) {
         using T = typename F::Number;
-        return weight.size(0) <= kNarrow ? narrow_output<T>(f, x, v, weight) : dense_output<T>(f, x, v, weight);
+        return small<T>(x, weight) ? small_output<T>(f, x, v, weight) : dense_output<T>(f, x, v, weight);
       });
 }
 
@@ -79,12 +96,12 @@ inline Tensor input(const Tensor& x_, const Tensor& g_, const Tensor& weight_, c
       plan, x, dense(shape), order,
       [&]<typename F>(const F& f, auto terms) {
         using T = typename F::Number;
-        if (suits_narrow(f, weight.size(0))) return narrow_input<T>(everywhere(f, plan.zero), x, g, weight);
+        if (suits_narrow(f, weight.size(0))) return small_input<T>(everywhere(f, plan.zero), x, g, weight);
         return input_as<T, terms()>(f, x, g, weight, plan.zero && order == 0);
       },
       [&]<typename F>(const F& f) {
         using T = typename F::Number;
-        return weight.size(0) <= kNarrow ? narrow_input<T>(f, x, g, weight) : dense_input<T>(f, x, g, weight);
+        return small<T>(x, weight) ? small_input<T>(f, x, g, weight) : dense_input<T>(f, x, g, weight);
       });
 }
 

@@ -28,18 +28,8 @@ int64_t block_rows(int64_t rows, int64_t columns, int64_t in) {
 template <typename T>
 struct Lanes {
   int64_t count;
-  V<T> get(const T* p) const {
-    if (count == Vec<T>::lanes) return load<T>(p);
-    T own[Vec<T>::lanes] = {};
-    std::copy_n(p, count, own);
-    return load<T>(own);
-  }
-  void put(T* p, V<T> value) const {
-    if (count == Vec<T>::lanes) return store<T>(p, value);
-    T own[Vec<T>::lanes];
-    store<T>(own, value);
-    std::copy_n(own, count, p);
-  }
+  V<T> get(const T* p) const { return count == Vec<T>::lanes ? load<T>(p) : load_part<T>(p, count); }
+  void put(T* p, V<T> value) const { count == Vec<T>::lanes ? store<T>(p, value) : store_part<T>(p, value, count); }
 };
 
 // Calls step(lanes, row, channel) for all of [n][in].

@@ -143,7 +143,25 @@ inline Tensor node_input(const Tensor& x, const Tensor& g, const Tensor& weight,
   return at::GradMode::is_enabled() ? Input::apply(x, g, weight, plan, order) : run_input(x, g, weight, plan, order);
 }
 
-// The layer: A_0.
-inline Tensor layer(const Tensor& x, const Tensor& weight, int64_t plan) { return node_output(x, std::nullopt, weight, plan, 0); }
+// The layer of x / s for weights that are not trained, as in molecular dynamics: it keeps x, which others keep too, and divides again.
+struct Frozen : Function<Frozen> {
+  static Tensor forward(AutogradContext* ctx, const Tensor& x, const Tensor& weight, const Tensor& scale, int64_t plan) {
+    ctx->save_for_backward({x, weight, scale});
+    ctx->saved_data["plan"] = plan;
+    return run_output(x.div(scale), std::nullopt, weight, plan, 0);
+  }
+  static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
+    const variable_list saved = ctx->get_saved_variables();
+    const Tensor &x = saved[0], &weight = saved[1], &scale = saved[2];
+    return {node_input(x.div(scale), grads[0], weight, ctx->saved_data["plan"].toInt(), 1).div(scale), Tensor(), Tensor(), Tensor()};
+  }
+};
+
+// The layer: A_0 of x / s.
+inline Tensor layer(const Tensor& x, const Tensor& weight, const Maybe& scale, int64_t plan) {
+  if (!scale) return node_output(x, std::nullopt, weight, plan, 0);
+  if (at::GradMode::is_enabled() && !weight.requires_grad() && !scale->requires_grad()) return Frozen::apply(x, weight, *scale, plan);
+  return node_output(x.div(*scale), std::nullopt, weight, plan, 0);
+}
 
 }  // namespace kanmlip

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <cstring>
 
-#if defined(__AVX512F__)
+#if defined(__AVX2__)
 #include <immintrin.h>
 #endif
 
@@ -50,6 +50,37 @@ inline V<T> load(const T* p) {
 template <typename T>
 inline void store(T* p, V<T> v) {
   std::memcpy(p, &v, sizeof v);
+}
+
+// The first ``count`` of a vector, with zeros behind them; memory beyond them is not touched. A copy of variable length would be a call.
+template <typename T>
+inline V<T> load_part(const T* p, int64_t count) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(T) == 4) return (V<T>)_mm512_maskz_loadu_ps(__mmask16((1u << count) - 1), p);
+  else return (V<T>)_mm512_maskz_loadu_pd(__mmask8((1u << count) - 1), p);
+#elif defined(__AVX2__)
+  if constexpr (sizeof(T) == 4) return (V<T>)_mm256_maskload_ps(p, _mm256_cmpgt_epi32(_mm256_set1_epi32(int(count)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)));
+  else return (V<T>)_mm256_maskload_pd(p, _mm256_cmpgt_epi64(_mm256_set1_epi64x(count), _mm256_setr_epi64x(0, 1, 2, 3)));
+#else
+  V<T> r{};
+  for (int k = 0; k < Vec<T>::lanes; ++k)
+    if (k < count) r[k] = p[k];
+  return r;
+#endif
+}
+
+template <typename T>
+inline void store_part(T* p, V<T> v, int64_t count) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(T) == 4) _mm512_mask_storeu_ps(p, __mmask16((1u << count) - 1), (__m512)v);
+  else _mm512_mask_storeu_pd(p, __mmask8((1u << count) - 1), (__m512d)v);
+#elif defined(__AVX2__)
+  if constexpr (sizeof(T) == 4) _mm256_maskstore_ps(p, _mm256_cmpgt_epi32(_mm256_set1_epi32(int(count)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)), (__m256)v);
+  else _mm256_maskstore_pd(p, _mm256_cmpgt_epi64(_mm256_set1_epi64x(count), _mm256_setr_epi64x(0, 1, 2, 3)), (__m256d)v);
+#else
+  for (int k = 0; k < Vec<T>::lanes; ++k)
+    if (k < count) p[k] = v[k];
+#endif
 }
 
 template <typename T>
