@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -20,9 +20,10 @@ def test_help_is_fast_and_needs_no_torch() -> None:
         "except SystemExit as error: assert not error.code, error\n"
         "print('HEAVY', {'torch', 'nequip', 'mace', 'lightning', 'wandb', 'ase'} & set(sys.modules))\n"
     )
-    start = time.perf_counter()
+    before = os.times()
     done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, timeout=60, check=True)
-    seconds = time.perf_counter() - start
+    after = os.times()  # of the processor: other tests run beside this one
+    seconds = after.children_user + after.children_system - before.children_user - before.children_system
     assert "HEAVY set()" in done.stdout
     assert "placement: all, besides_output, none, output" in done.stdout
     assert seconds < 3.0
