@@ -11,9 +11,9 @@ from kanmlip.errors import ConfigError
 
 
 class Schema(BaseModel):
-    """Immutable, typed settings; an unknown key is an error, never ignored."""
+    """Immutable, typed settings of finite numbers; an unknown key is an error, never ignored."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=False, allow_inf_nan=False)
 
 
 def locate(target: str, key: str) -> Any:
