@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, cast
 
-from kanmlip.cli.bench_options import BASES, MODELS, choices, finish, folder, matches, names, say, start
+from kanmlip.cli.bench_options import MODELS, add_contenders, choices, finish, folder, matches, names, say, start
 
 if TYPE_CHECKING:
     from kanmlip.benchmark.md_record import Match, Mode
@@ -16,12 +16,7 @@ MODES, MINUTES = {"cpu": "eager", "cuda": "eager,compile,aot"}, {"cpu": 20.0, "c
 
 def add_options(md: argparse.ArgumentParser) -> None:
     """Options of ``md``."""
-    md.add_argument("--models", default="allegro", help=f"of {', '.join(MODELS)} (default %(default)s)")
-    md.add_argument("--size", default="paper", help="column of the sizes in conf/model: small, gpu, ... (default %(default)s)")
-    md.add_argument("--placements", default="", help="such as output,all (default: all that a model has); the MLP is always there")
-    md.add_argument("--bases", default=BASES, help="(default %(default)s)")
-    md.add_argument("--backend", default="auto", help="of every KAN but AOTInductor's (default %(default)s)")
-    md.add_argument("--match", choices=("widths", "parameters", "both"), default="both", help="(default %(default)s)")
+    add_contenders(md, MODELS, "paper")
     md.add_argument("--modes", default=None, help="eager, compile, aot (default: eager; on CUDA all)")
     md.add_argument("--sizes", default="71,568,4544", help="numbers of atoms (default %(default)s)")
     md.add_argument("--steps", default=None, help="of each contender: one number, or one for each of --sizes (default: 5000, 500 and 50)")

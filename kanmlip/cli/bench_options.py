@@ -12,6 +12,16 @@ MODELS = ("allegro", "nequip", "mace")
 BASES = "gaussian,bspline"
 
 
+def add_contenders(parser: argparse.ArgumentParser, models: Iterable[str], size: str) -> None:
+    """Options that say which models are compared with which heads."""
+    parser.add_argument("--models", default="allegro", help=f"of {', '.join(models)} (default %(default)s)")
+    parser.add_argument("--size", default=size, help="column of the sizes in conf/model: small, gpu, ... (default %(default)s)")
+    parser.add_argument("--placements", default="", help="such as output,all (default: all that a model has); the MLP is always there")
+    parser.add_argument("--bases", default=BASES, help="(default %(default)s)")
+    parser.add_argument("--backend", default="auto", help="of every KAN but AOTInductor's (default %(default)s)")
+    parser.add_argument("--match", choices=("widths", "parameters", "both"), default="both", help="(default %(default)s)")
+
+
 def start(options: argparse.Namespace) -> None:
     """One thread; the device is there.
 

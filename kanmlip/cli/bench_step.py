@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from kanmlip.cli.bench_options import BASES, MODELS, choices, finish, folder, matches, names, say, start
+from kanmlip.cli.bench_options import MODELS, add_contenders, choices, finish, folder, matches, names, say, start
 
 if TYPE_CHECKING:
     from kanmlip.benchmark.step import StepPlan
@@ -15,12 +15,7 @@ TENSOR_MODELS = ("etgnn",)  # without forces, and of no upstream package
 
 def add_options(step: argparse.ArgumentParser) -> None:
     """Options of ``step``."""
-    step.add_argument("--models", default="allegro", help=f"of {', '.join((*MODELS, *TENSOR_MODELS))} (default %(default)s)")
-    step.add_argument("--size", default="gpu", help="column of the sizes in conf/model (default %(default)s)")
-    step.add_argument("--placements", default="", help="such as output,all (default: all that a model has)")
-    step.add_argument("--bases", default=BASES, help="(default %(default)s)")
-    step.add_argument("--backend", default="auto", help="of every KAN (default %(default)s)")
-    step.add_argument("--match", choices=("widths", "parameters", "both"), default="both", help="(default %(default)s)")
+    add_contenders(step, (*MODELS, *TENSOR_MODELS), "gpu")
     step.add_argument("--what", choices=("training", "md", "both"), default="both", help="of etgnn training alone (default %(default)s)")
     step.add_argument(
         "--part", choices=("kan", "trainer", "all"), default="kan", help="trainer: ours against upstream's (default %(default)s)"

@@ -67,29 +67,13 @@ def place(potential: Potential, model: ModelConfig, placement: PlacementConfig, 
         )
     targets = find_targets(potential.upstream, model, model.placements[placement.name])
     outputs = {path: output for path, _, output in record_calls(potential, targets, calibration)}
-    replaced, networks = [], []
+    replaced = []
     for path, output in outputs.items():
-        module = potential.upstream.get_submodule(path)
-        swap = model.swap(module, targets[path], placement)
-        before = count_parameters(module)
-        network, new = build_head(swap, placement.head, basis, before)
-        if isinstance(network, KAN):
-            # Structures are on the CPU here, whatever device the training has.
-            network.set_backend("torch" if basis.backend == "triton" else basis.backend)
-        like = next(module.parameters())
-        new.to(device=like.device, dtype=like.dtype)
-        potential.upstream.set_submodule(path, new)
-        inputs = next(x for called, x, _ in record_calls(potential, [path], calibration) if called == path)
-        cast("Head", new).imitate(inputs, output)
-        if placement.head.update_grid:
-            update_grid(cast("KAN", network), new, inputs, basis.name)
-        networks.append(network)
-        replaced.append(
-            Replacement(path, targets[path], type(module).__name__, network.widths, tuple(output.shape), before, count_parameters(new))
-        )
-    for network in networks:
-        if isinstance(network, KAN):
-            network.set_backend(basis.backend)
+        replaced.append(_replace(potential, path, targets[path], output, model, placement, basis, calibration))
+    for replacement in replaced:
+        for network in potential.upstream.get_submodule(replacement.path).modules():
+            if isinstance(network, KAN):
+                network.set_backend(basis.backend)
     groups = model.placements[placement.name] or ("output",)
     heads = find_targets(potential.upstream, model, [group for group in groups if group in model.targets])
     return PlacementReport(
@@ -100,6 +84,33 @@ def place(potential: Potential, model: ModelConfig, placement: PlacementConfig, 
         parameters_total=count_parameters(potential),
         parameters_head=sum(count_parameters(potential.upstream.get_submodule(path)) for path in heads),
     )
+
+
+def _replace(
+    potential: Potential,
+    path: str,
+    target: str,
+    output: Tensor,
+    model: ModelConfig,
+    placement: PlacementConfig,
+    basis: BasisFactory,
+    calibration: Graph,
+) -> Replacement:
+    """Put a head in the place of the module at ``path``, fitted to that module's ``output`` on the calibration structures."""
+    module = potential.upstream.get_submodule(path)
+    before = count_parameters(module)
+    network, new = build_head(model.swap(module, target, placement), placement.head, basis, before)
+    if isinstance(network, KAN):
+        # Structures are on the CPU here, whatever device the training has.
+        network.set_backend("torch" if basis.backend == "triton" else basis.backend)
+    like = next(module.parameters())
+    new.to(device=like.device, dtype=like.dtype)
+    potential.upstream.set_submodule(path, new)
+    inputs = next(x for called, x, _ in record_calls(potential, [path], calibration) if called == path)
+    cast("Head", new).imitate(inputs, output)
+    if placement.head.update_grid:
+        update_grid(cast("KAN", network), new, inputs, basis.name)
+    return Replacement(path, target, type(module).__name__, network.widths, tuple(output.shape), before, count_parameters(new))
 
 
 def build_head(swap: Swap, head: HeadConfig, basis: BasisFactory, budget: int) -> tuple[Network, nn.Module]:

@@ -118,6 +118,12 @@ def fit(
         )
     potential.load_state_dict(store.load_best(fabric.device)["model"])
     potential.eval()
+    return _result(session, peaks, history.path)
+
+
+def _result(session: Session, peaks: Sequence[float | None], history_path: Path) -> FitResult:
+    """What a session came to; ``peaks`` are the memory of each process's GPU in MB, none of a CPU."""
+    known = [peak for peak in peaks if peak is not None]
     return FitResult(
         epochs_run=session.epoch,
         updates=session.updates,
@@ -126,8 +132,8 @@ def fit(
         best_epoch=session.best_epoch,
         best_value=session.best_value,
         stopped_because=session.stop_reason() or "max_epochs",
-        peak_allocated_MB=max(peaks) if None not in peaks else None,
-        history_path=history.path,
+        peak_allocated_MB=max(known) if len(known) == len(peaks) else None,
+        history_path=history_path,
     )
 
 

@@ -112,6 +112,25 @@ def test_one_sided_gradients(basis_class: type[Basis], frozen: str) -> None:
 
 
 @each_basis
+def test_a_frozen_layer_divides_by_its_scale_in_every_pass(basis_class: type[Basis]) -> None:
+    """Values, gradients and their gradients, with and without a graph, where inputs are of unequal size."""
+    kan = make((4, 3), basis_class).requires_grad_(False)
+    x = (inputs(6, 4) * torch.tensor([0.2, 1.0, 3.0, 7.0])).requires_grad_()
+    kan.layers[0].calibrate_scale(x.detach())
+    results = []
+    for backend in ("auto", "reference"):
+        kan.set_backend(backend)
+        y = kan(x)
+        (plain,) = torch.autograd.grad(y.square().sum(), x, retain_graph=True)
+        (slope,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
+        (curvature,) = torch.autograd.grad(slope.sin().sum(), x)
+        with torch.no_grad():
+            results.append((kan(x), y, plain, slope, curvature))
+    for fused, reference in zip(*results, strict=True):
+        torch.testing.assert_close(fused, reference, rtol=1e-10, atol=1e-11)
+
+
+@each_basis
 def test_blocks_of_rows_give_the_same(basis_class: type[Basis], monkeypatch: pytest.MonkeyPatch) -> None:
     kan, x = make((9, 5, 3), basis_class, backend="torch"), inputs(50, 9)
     monkeypatch.setattr(kept_module, "KEPT_ELEMENTS", 0)
