@@ -113,21 +113,27 @@ def records(repository: Path) -> list[dict[str, Any]]:
 
 def test_recorded_runs_keep_their_ids(repository: Path) -> None:
     """Every record's settings, composed anew by this version, lead to the id it was recorded under."""
-    checked = 0
+    checked = controls = 0
     for record in records(repository):
         labels, trainer = record["labels"], record["config"]["trainer"]
         if labels["model"] not in ("allegro", "nequip", "mace"):
             continue
         arguments = [f"{group}={labels[group]}" for group in ("model", "placement", "dataset", "budget", "seed")]
-        if labels["basis"]:
-            arguments += [f"basis={labels['basis']}", *(["basis.grid=3"] if labels["model"] == "mace" else [])]
+        head, basis = record["config"]["placement"].get("head", {}), record["config"]["basis"]
+        if basis:
+            arguments += [f"basis={basis['name']}", *(["basis.grid=3"] if labels["model"] == "mace" else [])]
+        elif head.get("kind") == "linear":
+            arguments += ["basis=gaussian"]
+        arguments += [f"placement.head.{key}={head[key]}" for key in ("kind", "match", "cost_ratio") if key in head]
         arguments += [f"trainer.{key}={trainer[key]}" for key in ("batch_size", "max_epochs")]
         arguments += [f"trainer.optimizer.lr={trainer['optimizer']['lr']}"]
         if record["config"] != compose_run(arguments).science():
             continue  # made with other flags than these
         assert run_id(compose_run(arguments), record["environment"]["dataset_sha256"]) == record["run_id"]
         checked += 1
+        controls += "kind" in head
     assert checked >= 34
+    assert controls >= 24
 
 
 def test_newer_settings_enter_the_hash_only_off_their_default(tmp_path: Path) -> None:
