@@ -118,12 +118,12 @@ def _zero_preserving(functions: str | Run) -> bool:
 def layer(x: Tensor, weight: Tensor, shape: Tensor | None, spec: str, scale: Tensor | None) -> Tensor:
     """See ``ops.layer``; eager mode only."""
     run = resolve(spec, x)
-    graph = torch.is_grad_enabled() and not _transformed()
-    if graph and run.layer is not None:
+    transformed = _transformed()
+    if run.layer is not None and not transformed:
         return run.layer(x, weight, scale)
     if scale is not None:
         x = x / scale
-    if not graph:
+    if transformed or not torch.is_grad_enabled():
         return _output(x, None, weight, shape, run, 0)
     own = run.keeping(x)
     # Two nodes: autograd computes every gradient of a Python node that it visits, so that a single one would work out the

@@ -111,11 +111,19 @@ def test_one_sided_gradients(basis_class: type[Basis], frozen: str) -> None:
     torch.testing.assert_close(fused, torch.autograd.grad(kan(x).square().sum(), wanted))
 
 
+def unequal(rows: int, channels: int, dtype: torch.dtype = torch.float64) -> Tensor:
+    return (inputs(rows, channels, dtype=dtype) * torch.linspace(0.2, 7.0, channels, dtype=dtype)).requires_grad_()
+
+
+# Few inputs, few outputs, neither: each has kernels of its own.
+each_kernel = pytest.mark.parametrize("widths", [(4, 3), (20, 2), (20, 5), (20, 12)], ids=str)
+
+
 @each_basis
-def test_a_frozen_layer_divides_by_its_scale_in_every_pass(basis_class: type[Basis]) -> None:
+@each_kernel
+def test_a_frozen_layer_divides_by_its_scale_in_every_pass(widths: tuple[int, int], basis_class: type[Basis]) -> None:
     """Values, gradients and their gradients, with and without a graph, where inputs are of unequal size."""
-    kan = make((4, 3), basis_class).requires_grad_(False)
-    x = (inputs(6, 4) * torch.tensor([0.2, 1.0, 3.0, 7.0])).requires_grad_()
+    kan, x = make(widths, basis_class).requires_grad_(False), unequal(6, widths[0])
     kan.layers[0].calibrate_scale(x.detach())
     results = []
     for backend in ("auto", "reference"):
@@ -128,6 +136,25 @@ def test_a_frozen_layer_divides_by_its_scale_in_every_pass(basis_class: type[Bas
             results.append((kan(x), y, plain, slope, curvature))
     for fused, reference in zip(*results, strict=True):
         torch.testing.assert_close(fused, reference, rtol=1e-10, atol=1e-11)
+
+
+@each_basis
+@each_kernel
+@each_dtype
+def test_freezing_changes_no_bit(dtype: torch.dtype, widths: tuple[int, int], basis_class: type[Basis]) -> None:
+    """What molecular dynamics evaluates is what was trained, and what is evaluated without a graph."""
+    kan, x = make(widths, basis_class, dtype), unequal(37, widths[0], dtype)
+    kan.layers[0].calibrate_scale(x.detach())
+    results = []
+    for trained in (True, False):
+        kan.requires_grad_(trained)
+        y = kan(x)
+        (slope,) = torch.autograd.grad(y.square().sum(), x)
+        with torch.no_grad():
+            results.append((kan(x), y, slope))
+    for one, other in zip(*results, strict=True):
+        assert torch.equal(one, other)
+    assert torch.equal(results[0][0], results[0][1])
 
 
 @each_basis

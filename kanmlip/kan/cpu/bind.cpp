@@ -19,9 +19,9 @@ int64_t add_plan(int64_t family, std::vector<double> numbers, int64_t size, bool
 
 TORCH_LIBRARY_FRAGMENT(kanmlip_cpu, m) {
   m.def("plan(int family, float[] numbers, int size, bool base, bool zero) -> int", kanmlip::add_plan);
-  m.def("output(Tensor x, Tensor? v, Tensor weight, Tensor? shape, int plan, int order) -> Tensor");
+  m.def("output(Tensor x, Tensor? v, Tensor weight, Tensor? shape, int plan, int order, Tensor? scale=None) -> Tensor");
   m.def("weight(Tensor x, Tensor? v, Tensor g, Tensor? shape, int plan, int order) -> Tensor");
-  m.def("input(Tensor x, Tensor g, Tensor weight, Tensor? shape, int plan, int order) -> Tensor");
+  m.def("input(Tensor x, Tensor g, Tensor weight, Tensor? shape, int plan, int order, Tensor? scale=None) -> Tensor");
   m.def("gradients(Tensor x, Tensor? v, Tensor g, Tensor weight, Tensor? shape, int plan, int order, bool output) -> (Tensor, Tensor, Tensor)");
   m.def("layer(Tensor x, Tensor weight, Tensor? scale, int plan) -> Tensor");
 }

@@ -38,13 +38,13 @@ auto with_functions(const Plan& plan, const Tensor& x, const Maybe& shape, int64
 
 // The contractions of a layer whose outputs or inputs are too few for a matrix product; of local support: of few outputs.
 template <typename T, typename F>
-Tensor small_output(const F& f, const Tensor& x, const Maybe& v, const Tensor& weight) {
-  return few_inputs<T>(x.size(1)) ? few_output<T>(f, x, v, weight) : narrow_output<T>(f, x, v, weight);
+Tensor small_output(const F& f, const Tensor& x, const Maybe& v, const Tensor& weight, const Maybe& scale) {
+  return few_inputs<T>(x.size(1)) ? few_output<T>(f, x, v, weight, scale) : narrow_output<T>(f, x, v, weight, scale);
 }
 
 template <typename T, typename F>
-Tensor small_input(const F& f, const Tensor& x, const Tensor& g, const Tensor& weight) {
-  return few_inputs<T>(x.size(1)) ? few_input<T>(f, x, g, weight) : narrow_input<T>(f, x, g, weight);
+Tensor small_input(const F& f, const Tensor& x, const Tensor& g, const Tensor& weight, const Maybe& scale) {
+  return few_inputs<T>(x.size(1)) ? few_input<T>(f, x, g, weight, scale) : narrow_input<T>(f, x, g, weight, scale);
 }
 
 template <typename T>
@@ -56,22 +56,26 @@ inline void check_order(int64_t order) {
   TORCH_CHECK_NOT_IMPLEMENTED(order >= 0 && order <= 3, "derivative=", order, ": basis functions have closed forms for 0 to 3 only, enough to train on forces and for Hessians; for more, set KANLayer.backend='reference', which PyTorch differentiates itself");
 }
 
-// A_d(v) [N, out].
-inline Tensor output(const Tensor& x_, const Maybe& v_, const Tensor& weight_, const Maybe& shape, int64_t k, int64_t order) {
+inline Tensor times(const Tensor& t, const Maybe& scale) { return scale ? t.mul(*scale) : t; }
+
+// A_d(v) [N, out] at x times the scale [in]. Only kernels for small layers multiply as they go: for others it is little work.
+inline Tensor output(const Tensor& x_, const Maybe& v_, const Tensor& weight_, const Maybe& shape, int64_t k, int64_t order, const Maybe& scale_) {
   check_order(order);
   const Plan& plan = Plans::all().get(k);
   const Tensor x = x_.contiguous(), weight = weight_.contiguous();
-  const Maybe v = dense(v_);
+  const Maybe v = dense(v_), scale = dense(scale_);
   return with_functions(
       plan, x, dense(shape), order,
       [&]<typename F>(const F& f, auto terms) {
         using T = typename F::Number;
-        if (suits_narrow(f, weight.size(0))) return small_output<T>(everywhere(f, plan.zero), x, v, weight);
-        return output_as<T, terms()>(f, x, v, weight, plan.zero && order == 0);
+        if (suits_narrow(f, weight.size(0)))
+          return with_everywhere(f, plan.zero, v.has_value(), [&](const auto& all) { return small_output<T>(all, x, v, weight, scale); });
+        return output_as<T, terms()>(f, times(x, scale), v, weight, plan.zero && order == 0);
       },
       [&]<typename F>(const F& f) {
         using T = typename F::Number;
-        return small<T>(x, weight) ? small_output<T>(f, x, v, weight) : dense_output<T>(f, x, v, weight);
+        if (!small<T>(x, weight)) return dense_output<T>(f, times(x, scale), v, weight);
+        return order == 0 && !v ? small_output<T>(f.template at_order<0>(), x, v, weight, scale) : small_output<T>(f, x, v, weight, scale);
       });
 }
 
@@ -87,21 +91,24 @@ inline Tensor weight(const Tensor& x_, const Maybe& v_, const Tensor& g_, const 
       [&]<typename F>(const F& f) { return dense_weight<typename F::Number>(f, x, v, g); });
 }
 
-// C_d [N, in].
-inline Tensor input(const Tensor& x_, const Tensor& g_, const Tensor& weight_, const Maybe& shape, int64_t k, int64_t order) {
+// C_d [N, in] there, times the scale.
+inline Tensor input(const Tensor& x_, const Tensor& g_, const Tensor& weight_, const Maybe& shape, int64_t k, int64_t order, const Maybe& scale_) {
   check_order(order);
   const Plan& plan = Plans::all().get(k);
   const Tensor x = x_.contiguous(), g = g_.contiguous(), weight = weight_.contiguous();
+  const Maybe scale = dense(scale_);
   return with_functions(
       plan, x, dense(shape), order,
       [&]<typename F>(const F& f, auto terms) {
         using T = typename F::Number;
-        if (suits_narrow(f, weight.size(0))) return small_input<T>(everywhere(f, plan.zero), x, g, weight);
-        return input_as<T, terms()>(f, x, g, weight, plan.zero && order == 0);
+        if (suits_narrow(f, weight.size(0)))
+          return with_everywhere(f, plan.zero, false, [&](const auto& all) { return small_input<T>(all, x, g, weight, scale); });
+        return times(input_as<T, terms()>(f, times(x, scale), g, weight, plan.zero && order == 0), scale);
       },
       [&]<typename F>(const F& f) {
         using T = typename F::Number;
-        return small<T>(x, weight) ? small_input<T>(f, x, g, weight) : dense_input<T>(f, x, g, weight);
+        if (!small<T>(x, weight)) return times(dense_input<T>(f, times(x, scale), g, weight), scale);
+        return order == 1 ? small_input<T>(f.template at_order<1>(), x, g, weight, scale) : small_input<T>(f, x, g, weight, scale);
       });
 }
 
@@ -115,8 +122,8 @@ inline Gradients gradients(const Tensor& x_, const Maybe& v_, const Tensor& g_, 
       plan, x, shape, order,
       [&]<typename F>(const F& f, auto terms) -> Gradients {
         if constexpr (terms() > 1) return gradients_as<typename F::Number, terms()>(f, x, v, g, w, plan.zero && order == 0, wanted);
-        const Tensor z = input(x, g, w, shape, k, order + 1);
-        return {v ? z.mul(*v) : z, wanted ? output(x, v, w, shape, k, order) : at::empty({0}, x.options()), weight(x, v, g, shape, k, order)};
+        const Tensor z = input(x, g, w, shape, k, order + 1, std::nullopt);
+        return {v ? z.mul(*v) : z, wanted ? output(x, v, w, shape, k, order, std::nullopt) : at::empty({0}, x.options()), weight(x, v, g, shape, k, order)};
       },
       [&]<typename F>(const F& f) { return dense_gradients<typename F::Number>(f, x, v, g, w, wanted); });
 }

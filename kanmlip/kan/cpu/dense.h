@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cmath>
+#include <utility>
 #include <vector>
 
 #include "vec.h"
@@ -43,32 +44,36 @@ struct EvenGaussians {
 
   template <typename Sink>
   void operator()(V<T> x, int top, Sink sink) const {
-    constexpr T limit = sizeof(T) == 4 ? T(9.3) : T(26.6);  // e^(−limit²) is the smallest normal number
     const V<T> position = (x - first) * inverse;
-    for (int begin = 0; begin < size; begin += 8) {
-      const int end = begin + 8 < size ? begin + 8 : size, middle = begin + (end - begin) / 2;
-      V<T> t = position - (T(middle) - T(0.5));
-      V<T> anchor = exp<T>(-(t * t));
-      anchor = t * t > limit * limit ? V<T>{} : anchor;
-      t = t > limit ? splat<T>(limit) : t;
-      t = t < -limit ? splat<T>(-limit) : t;
-      const V<T> up = exp<T>(t), down = T(1) / up;
-      V<T> value = anchor * up * T(0.77880078307140487), ratio = up * up;
-      T factor = T(0.13533528323661270);  // e^−2, and e^−4, e^−6 … further out
-      for (int k = middle; k < end; ++k) {
+    if (size == 8) return neighbours<8>(position, 0, 8, sink);  // the default
+    for (int begin = 0; begin < size; begin += 8) neighbours<0>(position, begin, size - begin < 8 ? size - begin : 8, sink);
+  }
+
+  // ``number`` functions from ``begin`` on, at most eight; NUMBER: the same as a constant, or 0.
+  template <int NUMBER, typename Sink>
+  void neighbours(V<T> position, int begin, int number, Sink sink) const {
+    constexpr T limit = sizeof(T) == 4 ? T(9.3) : T(26.6);  // e^(−limit²) is the smallest normal number
+    constexpr T half = T(0.77880078307140487), two = T(0.13533528323661270);  // e^(−1/4), e^−2
+    const int below = (NUMBER ? NUMBER : number) / 2, above = (NUMBER ? NUMBER : number) - below;
+    V<T> t = position - (T(begin + below) - T(0.5));
+    const VI<T> far = t * t > limit * limit;
+    t = at_least<T>(at_most<T>(t, limit), -limit);
+    const V<T> kept = exp_within<T>(-(t * t)), anchor = (far ? V<T>{} : kept) * half;
+    V<T> up, down;
+    exp_both<T>(t, up, down);
+    auto outwards = [&](V<T> step, int k, int sign, int count) __attribute__((always_inline)) {
+      V<T> value = anchor * step;
+      const V<T> ratio = step * step;
+      T factor = two;  // and e^−4, e^−6 … further out
+#pragma GCC unroll 4
+      for (int j = 0; j < count; ++j, k += sign) {
         sink(k, [&](int order) { return Gaussians<T>::derivative(value, position - T(k), inverse, order); });
-        value = value * ratio * factor;
-        factor *= T(0.13533528323661270);
+        value *= ratio * factor;
+        factor *= two;
       }
-      value = anchor * down * T(0.77880078307140487);
-      ratio = down * down;
-      factor = T(0.13533528323661270);
-      for (int k = middle - 1; k >= begin; --k) {
-        sink(k, [&](int order) { return Gaussians<T>::derivative(value, position - T(k), inverse, order); });
-        value = value * ratio * factor;
-        factor *= T(0.13533528323661270);
-      }
-    }
+    };
+    outwards(up, begin + below, 1, above);
+    outwards(down, begin + below - 1, -1, below);
   }
 };
 
@@ -132,8 +137,11 @@ struct Chebyshev {
   }
 };
 
-// All columns of a layer: the functions, less their values at zero if asked for, and SiLU.
-template <typename T, typename Functions>
+constexpr int kAnyOrder = -1;
+
+// All columns of a layer: the functions, less their values at zero if asked for (to the last bit: f(0) = 0), and SiLU. ORDER: that of the
+// derivative as a constant.
+template <typename T, typename Functions, int ORDER = kAnyOrder>
 struct Columns {
   using Number = T;
   Functions functions;
@@ -142,22 +150,33 @@ struct Columns {
   std::vector<T> offset;
 
   Columns(Functions functions, bool base, bool zero, int order) : functions(functions), base(base), order(order), offset(functions.size) {
-    if (zero && order == 0) functions(V<T>{}, 0, [&](int k, auto at) { offset[k] = at(0)[0]; });
+    if (zero && order == 0) functions(V<T>{}, 0, [&](int k, auto at) { offset[k] = rounded(at(0))[0]; });
   }
+  Columns(Functions functions, bool base, int order, std::vector<T> offset)
+      : functions(functions), base(base), order(order), offset(std::move(offset)) {}
   int size() const { return functions.size + int(base); }
+  static constexpr bool constant_order = ORDER != kAnyOrder;
 
   // sink(k, derivative of the order)
   template <typename Sink>
   void operator()(V<T> x, Sink sink) const {
-    functions(x, order, [&](int k, auto at) { sink(k, at(order) - offset[k]); });
-    if (base) sink(functions.size, silu<T>(x, order));
+    const int own = constant_order ? ORDER : order;
+    const T* less = offset.data();
+    functions(x, own, [&](int k, auto at) { sink(k, ORDER > 0 ? at(own) : rounded(at(own)) - less[k]); });
+    if (base) sink(functions.size, silu<T>(x, own));
   }
 
   // sink(k, derivative of the order, derivative of the next)
   template <typename Sink>
   void both(V<T> x, Sink sink) const {
-    functions(x, order + 1, [&](int k, auto at) { sink(k, at(order) - offset[k], at(order + 1)); });
+    functions(x, order + 1, [&](int k, auto at) { sink(k, rounded(at(order)) - offset[k], at(order + 1)); });
     if (base) sink(functions.size, silu<T>(x, order), silu<T>(x, order + 1));
+  }
+
+  // The same, of an order that the compiler knows.
+  template <int OWN>
+  Columns<T, Functions, OWN> at_order() const {
+    return {functions, base, OWN, offset};
   }
 };
 

@@ -16,7 +16,7 @@ namespace kanmlip {
 
 constexpr int64_t kVectorsOfThread = 16;
 constexpr int kSums = 8;  // that stay in registers
-constexpr int64_t kFewInputsOutputs = 64;  // above which a matrix product takes less time
+constexpr int64_t kFewInputsOutputs = 256;  // up to here, as far as it was measured, a matrix product takes longer
 
 template <typename T>
 bool few_inputs(int64_t in) {
@@ -63,6 +63,13 @@ void few_products(const V<T>* factors, const T* weights, int64_t inner, int64_t 
   }
 }
 
+template <typename T>
+std::vector<T> channel_factors(const Maybe& scale, int64_t in) {
+  if (!scale) return std::vector<T>(in, T(1));
+  const T* p = scale->const_data_ptr<T>();
+  return std::vector<T>(p, p + in);
+}
+
 inline int64_t padded_sums(int64_t number) { return (number + kSums - 1) / kSums * kSums; }
 
 // Calls make()(first row, number of rows) for vectors of rows, in parallel; make() once for each part of them.
@@ -75,19 +82,20 @@ void row_vectors(int64_t rows, Make make) {
   });
 }
 
-// A_d(v) [N, out].
+// A_d(v) [N, out] at x times the scale [in].
 template <typename T, typename F>
-Tensor few_output(const F& f, const Tensor& x, const Maybe& v, const Tensor& weight) {
+Tensor few_output(const F& f, const Tensor& x, const Maybe& v, const Tensor& weight, const Maybe& scale) {
   const int64_t in = x.size(1), out = weight.size(0), terms = f.size() * in;
   const std::vector<T> packed = packed_few<T>(weight.const_data_ptr<T>(), out, terms, false);
   Tensor y = at::empty({x.size(0), out}, x.options());
+  const std::vector<T> unit = channel_factors<T>(scale, in);
   const T *px = x.const_data_ptr<T>(), *pv = v ? v->const_data_ptr<T>() : nullptr, *pw = packed.data();
   T* py = y.data_ptr<T>();
   row_vectors<T>(x.size(0), [&] {
     return [&, phi = std::vector<V<T>>(terms), sums = std::vector<V<T>>(padded_sums(out))](int64_t r, int64_t n) mutable {
       for (int64_t i = 0; i < in; ++i) {
         const V<T> factor = pv ? column<T>(pv + r * in + i, in, n) : splat<T>(1);
-        f(column<T>(px + r * in + i, in, n), [&](int k, V<T> value) { phi[k * in + i] = value * factor; });
+        f(rounded(column<T>(px + r * in + i, in, n) * unit[i]), [&](int k, V<T> value) { phi[k * in + i] = value * factor; });
       }
       few_products<T>(phi.data(), pw, terms, out, sums.data());
       for (int64_t o = 0; o < out; ++o) put_column<T>(py + r * out + o, out, n, sums[o]);
@@ -96,12 +104,13 @@ Tensor few_output(const F& f, const Tensor& x, const Maybe& v, const Tensor& wei
   return y;
 }
 
-// C_d [N, in].
+// C_d [N, in] there, times the scale.
 template <typename T, typename F>
-Tensor few_input(const F& f, const Tensor& x, const Tensor& g, const Tensor& weight) {
+Tensor few_input(const F& f, const Tensor& x, const Tensor& g, const Tensor& weight, const Maybe& scale) {
   const int64_t in = x.size(1), out = weight.size(0), terms = f.size() * in;
   const std::vector<T> packed = packed_few<T>(weight.const_data_ptr<T>(), out, terms, true);
   Tensor z = at::empty(x.sizes(), x.options());
+  const std::vector<T> unit = channel_factors<T>(scale, in);
   const T *px = x.const_data_ptr<T>(), *pg = g.const_data_ptr<T>(), *pw = packed.data();
   T* pz = z.data_ptr<T>();
   row_vectors<T>(x.size(0), [&] {
@@ -110,8 +119,8 @@ Tensor few_input(const F& f, const Tensor& x, const Tensor& g, const Tensor& wei
       few_products<T>(factors.data(), pw, out, terms, sums.data());
       for (int64_t i = 0; i < in; ++i) {
         V<T> total{};
-        f(column<T>(px + r * in + i, in, n), [&](int k, V<T> value) { total += value * sums[k * in + i]; });
-        put_column<T>(pz + r * in + i, in, n, total);
+        f(rounded(column<T>(px + r * in + i, in, n) * unit[i]), [&](int k, V<T> value) { total += value * sums[k * in + i]; });
+        put_column<T>(pz + r * in + i, in, n, total * unit[i]);
       }
     };
   });

@@ -22,9 +22,9 @@ auto found(const char* name) {
   return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").typed<Signature>();
 }
 
-inline Tensor run_output(const Tensor& x, const Maybe& v, const Tensor& weight, int64_t plan, int64_t order) {
-  static const auto op = found<Tensor(const Tensor&, const Maybe&, const Tensor&, const Maybe&, int64_t, int64_t)>("kanmlip_cpu::output");
-  return op.call(x, v, weight, std::nullopt, plan, order);
+inline Tensor run_output(const Tensor& x, const Maybe& v, const Tensor& weight, int64_t plan, int64_t order, const Maybe& scale = std::nullopt) {
+  static const auto op = found<Tensor(const Tensor&, const Maybe&, const Tensor&, const Maybe&, int64_t, int64_t, const Maybe&)>("kanmlip_cpu::output");
+  return op.call(x, v, weight, std::nullopt, plan, order, scale);
 }
 
 inline Tensor run_weight(const Tensor& x, const Maybe& v, const Tensor& g, int64_t plan, int64_t order) {
@@ -32,9 +32,9 @@ inline Tensor run_weight(const Tensor& x, const Maybe& v, const Tensor& g, int64
   return op.call(x, v, g, std::nullopt, plan, order);
 }
 
-inline Tensor run_input(const Tensor& x, const Tensor& g, const Tensor& weight, int64_t plan, int64_t order) {
-  static const auto op = found<Tensor(const Tensor&, const Tensor&, const Tensor&, const Maybe&, int64_t, int64_t)>("kanmlip_cpu::input");
-  return op.call(x, g, weight, std::nullopt, plan, order);
+inline Tensor run_input(const Tensor& x, const Tensor& g, const Tensor& weight, int64_t plan, int64_t order, const Maybe& scale = std::nullopt) {
+  static const auto op = found<Tensor(const Tensor&, const Tensor&, const Tensor&, const Maybe&, int64_t, int64_t, const Maybe&)>("kanmlip_cpu::input");
+  return op.call(x, g, weight, std::nullopt, plan, order, scale);
 }
 
 inline Gradients run_gradients(const Tensor& x, const Maybe& v, const Tensor& g, const Tensor& weight, int64_t plan, int64_t order, bool output) {
@@ -143,25 +143,29 @@ inline Tensor node_input(const Tensor& x, const Tensor& g, const Tensor& weight,
   return at::GradMode::is_enabled() ? Input::apply(x, g, weight, plan, order) : run_input(x, g, weight, plan, order);
 }
 
-// The layer of x / s for weights that are not trained, as in molecular dynamics: it keeps x, which others keep too, and divides again.
+// The layer of x times a scale [in] for weights that are not trained, as in molecular dynamics: it keeps x, which others keep too, and
+// multiplies again.
 struct Frozen : Function<Frozen> {
   static Tensor forward(AutogradContext* ctx, const Tensor& x, const Tensor& weight, const Tensor& scale, int64_t plan) {
     ctx->save_for_backward({x, weight, scale});
     ctx->saved_data["plan"] = plan;
-    return run_output(x.div(scale), std::nullopt, weight, plan, 0);
+    return run_output(x, std::nullopt, weight, plan, 0, scale);
   }
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
     const variable_list saved = ctx->get_saved_variables();
     const Tensor &x = saved[0], &weight = saved[1], &scale = saved[2];
-    return {node_input(x.div(scale), grads[0], weight, ctx->saved_data["plan"].toInt(), 1).div(scale), Tensor(), Tensor(), Tensor()};
+    const int64_t plan = ctx->saved_data["plan"].toInt();
+    if (at::GradMode::is_enabled()) return {node_input(x.mul(scale), grads[0], weight, plan, 1).mul(scale), Tensor(), Tensor(), Tensor()};
+    return {run_input(x, grads[0], weight, plan, 1, scale), Tensor(), Tensor(), Tensor()};
   }
 };
 
-// The layer: A_0 of x / s.
-inline Tensor layer(const Tensor& x, const Tensor& weight, const Maybe& scale, int64_t plan) {
-  if (!scale) return node_output(x, std::nullopt, weight, plan, 0);
-  if (at::GradMode::is_enabled() && !weight.requires_grad() && !scale->requires_grad()) return Frozen::apply(x, weight, *scale, plan);
-  return node_output(x.div(*scale), std::nullopt, weight, plan, 0);
+// The layer: A_0 of x / s, by the same product with 1/s whether weights are trained or not.
+inline Tensor layer(const Tensor& x, const Tensor& weight, const Maybe& s, int64_t plan) {
+  if (!s) return node_output(x, std::nullopt, weight, plan, 0);
+  const Tensor scale = s->reciprocal();
+  if (at::GradMode::is_enabled() && !weight.requires_grad() && !s->requires_grad()) return Frozen::apply(x, weight, scale, plan);
+  return at::GradMode::is_enabled() ? node_output(x.mul(scale), std::nullopt, weight, plan, 0) : run_output(x, std::nullopt, weight, plan, 0, scale);
 }
 
 }  // namespace kanmlip

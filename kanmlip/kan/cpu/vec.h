@@ -122,31 +122,105 @@ inline void sums(V<T> a, V<T> b, V<T> c, V<T> d, T* out) {
   out[3] = sum<T>(d);
 }
 
-// e^x to the last bit or two: x = n ln 2 + r, |r| ≤ ln 2 / 2, Taylor in r. NaN stays NaN; saturates at the ends of the exponent.
+// A product's own rounding, as if it had been stored: the compiler may not merge it with a sum to come.
+template <typename X>
+inline X rounded(X product) {
+#if defined(__x86_64__)
+  asm("" : "+v"(product));
+#elif defined(__aarch64__)
+  asm("" : "+w"(product));
+#else
+  asm("" : "+m"(product));
+#endif
+  return product;
+}
+
+// The smaller and the larger of x and a limit; a NaN stays one. As comparisons they would be two instructions each.
+template <typename T>
+inline V<T> at_most(V<T> x, T limit) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(T) == 4) return (V<T>)_mm512_min_ps((__m512)splat<T>(limit), (__m512)x);
+  else return (V<T>)_mm512_min_pd((__m512d)splat<T>(limit), (__m512d)x);
+#endif
+  return x > limit ? splat<T>(limit) : x;
+}
+
+template <typename T>
+inline V<T> at_least(V<T> x, T limit) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(T) == 4) return (V<T>)_mm512_max_ps((__m512)splat<T>(limit), (__m512)x);
+  else return (V<T>)_mm512_max_pd((__m512d)splat<T>(limit), (__m512d)x);
+#endif
+  return x < limit ? splat<T>(limit) : x;
+}
+
+// x = n ln 2 + r, |r| ≤ ln 2 / 2.
+template <typename T>
+struct Halvings {
+  V<T> r;
+  VI<T> n;  // more or less Vec::bias: see power()
+
+  explicit Halvings(V<T> x) {
+    constexpr bool single = sizeof(T) == 4;
+    // ln 2 in two parts, the first with so few bits that n times it is exact.
+    constexpr T high = single ? T(0.693359375) : T(6.93145751953125e-1);
+    constexpr T low = single ? T(-2.12194440054690583e-4) : T(1.42860682030941723212e-6);
+    constexpr T shift = single ? T(12582912.0) : T(6755399441055744.0);  // 1.5 · 2^mantissa: adding it rounds to an integer
+    V<T> rounded = x * T(1.44269504088896340736) + shift;
+    std::memcpy(&n, &rounded, sizeof n);
+    rounded -= shift;
+    r = x - rounded * high - rounded * low;
+  }
+  // 2^n, or 2^−n. What the shift left in the upper bits is lost in going to the exponent.
+  V<T> power(bool inverse = false) const {
+    VI<T> bits = (inverse ? Vec<T>::bias - n : n + Vec<T>::bias) << Vec<T>::mantissa;
+    V<T> value;
+    std::memcpy(&value, &bits, sizeof value);
+    return value;
+  }
+};
+
+template <typename T>
+struct Factorials {
+  static constexpr int degree = sizeof(T) == 4 ? 7 : 13;
+  T inverse[degree + 1] = {1};
+  constexpr Factorials() {
+    T product = 1;
+    for (int k = 1; k <= degree; ++k) inverse[k] = 1 / (product *= T(k));
+  }
+};
+
+// e^x to the last bit or two, by Taylor's series in r. NaN stays NaN. For −87 ≤ x ≤ 88 and, in double, −708 to 709.
+template <typename T>
+inline V<T> exp_within(V<T> x) {
+  constexpr Factorials<T> f;
+  const Halvings<T> h(x);
+  V<T> y = splat<T>(f.inverse[f.degree]);
+  for (int k = f.degree - 1; k >= 0; --k) y = y * h.r + f.inverse[k];
+  return y * h.power();
+}
+
+// e^x and e^−x, as sums and differences of the even and the odd terms; for |x| ≤ 87 and, in double, 708.
+template <typename T>
+inline void exp_both(V<T> x, V<T>& up, V<T>& down) {
+  constexpr Factorials<T> f;
+  const Halvings<T> h(x);
+  const V<T> square = h.r * h.r;
+  V<T> even = splat<T>(f.inverse[f.degree - 1]), odd = splat<T>(f.inverse[f.degree]);
+  for (int k = f.degree - 3; k >= 0; k -= 2) {
+    even = even * square + f.inverse[k];
+    odd = odd * square + f.inverse[k + 1];
+  }
+  odd *= h.r;
+  up = (even + odd) * h.power();
+  down = (even - odd) * h.power(true);
+}
+
+// The same for any x; saturates at the ends of the exponent.
 template <typename T>
 inline V<T> exp(V<T> x) {
   constexpr bool single = sizeof(T) == 4;
-  constexpr T top = single ? T(88) : T(709), bottom = single ? T(-87) : T(-708);
-  // ln 2 in two parts, the first with so few bits that n times it is exact.
-  constexpr T high = single ? T(0.693359375) : T(6.93145751953125e-1);
-  constexpr T low = single ? T(-2.12194440054690583e-4) : T(1.42860682030941723212e-6);
-  constexpr T shift = single ? T(12582912.0) : T(6755399441055744.0);  // 1.5 · 2^mantissa: adding it rounds to an integer
-  x = x > top ? splat<T>(top) : x;
-  x = x < bottom ? splat<T>(bottom) : x;
-  V<T> rounded = x * T(1.44269504088896340736) + shift;
-  VI<T> n;
-  std::memcpy(&n, &rounded, sizeof n);
-  rounded -= shift;
-  V<T> r = x - rounded * high - rounded * low;
-  constexpr int degree = single ? 7 : 13;
-  T factorial[degree + 1] = {1};
-  for (int k = 1; k <= degree; ++k) factorial[k] = factorial[k - 1] * T(k);
-  V<T> y = splat<T>(1 / factorial[degree]);
-  for (int k = degree - 1; k >= 0; --k) y = y * r + 1 / factorial[k];
-  VI<T> power = (n + Vec<T>::bias) << Vec<T>::mantissa;
-  V<T> scale;
-  std::memcpy(&scale, &power, sizeof scale);
-  return y * scale;
+  return exp_within<T>(at_least<T>(at_most<T>(x, single ? T(88) : T(709)), single ? T(-87) : T(-708)));
 }
 
 // Sine and cosine: x = n π/2 + r, |r| ≤ π/4, Taylor in r. Accurate while n fits the mantissa with room, |x| up to some 10^4.
