@@ -6,19 +6,13 @@ import argparse
 import sys
 from pathlib import Path
 
-from kanmlip.cli import bench_kan, bench_md, bench_step
+from kanmlip.cli import answer, bench_kan, bench_md, bench_step
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit code, 2 for wrong input."""
     options = parser().parse_args(arguments)
-    from kanmlip.errors import KanmlipError
-
-    try:
-        return int(options.run(options))
-    except KanmlipError as error:
-        sys.stderr.write(f"kanmlip-bench: {error}\n")
-        return error.exit_code
+    return answer("kanmlip-bench", lambda: options.run(options))
 
 
 def parser() -> argparse.ArgumentParser:

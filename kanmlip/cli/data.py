@@ -6,6 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from kanmlip.cli import answer
+
 MOST_PROBLEMS = 20
 ALWAYS_NAMED = ("energy", "forces", "stress")  # also where a file has none of them
 
@@ -13,13 +15,7 @@ ALWAYS_NAMED = ("energy", "forces", "stress")  # also where a file has none of t
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit code, 2 for wrong input."""
     options = parser().parse_args(arguments)
-    from kanmlip.errors import KanmlipError
-
-    try:
-        return int(options.run(options))
-    except KanmlipError as error:
-        sys.stderr.write(f"{error}\n")
-        return error.exit_code
+    return answer("kanmlip-data", lambda: options.run(options))
 
 
 def parser() -> argparse.ArgumentParser:

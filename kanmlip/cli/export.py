@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kanmlip.cli import answer
+
 if TYPE_CHECKING:
     from kanmlip.export.loading import LoadedRun
 
@@ -14,13 +16,7 @@ if TYPE_CHECKING:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit code, 2 for what is wrong in the input or impossible upstream."""
     options = parser().parse_args(arguments)
-    from kanmlip.errors import KanmlipError
-
-    try:
-        return export_run(options)
-    except KanmlipError as error:
-        sys.stderr.write(f"kanmlip-export: {error}\n")
-        return error.exit_code
+    return answer("kanmlip-export", lambda: export_run(options))
 
 
 def parser() -> argparse.ArgumentParser:

@@ -11,6 +11,8 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from kanmlip.cli import answer
+
 if TYPE_CHECKING:
     from ase import Atoms
 
@@ -24,13 +26,8 @@ bit on one machine. Exit codes: 0 done, 1 the atoms flew apart, 2 wrong input an
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     options = parser().parse_args(arguments)
-    from kanmlip.errors import KanmlipError
-
     try:
-        return run(options)
-    except KanmlipError as error:
-        sys.stderr.write(f"kanmlip-md: {error}\n")
-        return error.exit_code
+        return answer("kanmlip-md", lambda: run(options))
     except KeyboardInterrupt:
         say("ended at once; the same command goes on from the last state")
         return INTERRUPTED

@@ -7,6 +7,8 @@ import os
 import sys
 from pathlib import Path
 
+from kanmlip.cli import answer
+
 BUDGETS = ("smoke", "small", "gpu", "paper")
 # Three are the paper's; a smoke test has one, and what the paper prints by seed besides.
 SEEDS = {"smoke": "1111"}
@@ -33,13 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_intermixed_args(arguments)
     # Workers and the commands at the end inherit it.
     os.environ["KANMLIP_RESULTS"] = str(Path(os.environ.get("KANMLIP_RESULTS") or "results").absolute())
-    from kanmlip.errors import KanmlipError
-
-    try:
-        return reproduce(options)
-    except KanmlipError as error:
-        sys.stderr.write(f"kanmlip-reproduce: {error}\n")
-        return error.exit_code
+    return answer("kanmlip-reproduce", lambda: reproduce(options))
 
 
 def reproduce(options: argparse.Namespace) -> int:

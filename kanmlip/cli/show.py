@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kanmlip.cli import answer
+
 if TYPE_CHECKING:
     from kanmlip.dynamics import MDSettings
     from kanmlip.export.loading import LoadedRun
@@ -18,13 +20,7 @@ its inputs, each as PNG and SVG. Where the run was logged to W&B they are added 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     options = parser().parse_args(arguments)
-    from kanmlip.errors import KanmlipError
-
-    try:
-        return show_physics(options) if options.physics else show_pictures(options)
-    except KanmlipError as error:
-        sys.stderr.write(f"kanmlip-show: {error}\n")
-        return error.exit_code
+    return answer("kanmlip-show", lambda: show_physics(options) if options.physics else show_pictures(options))
 
 
 def parser() -> argparse.ArgumentParser:

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kanmlip.cli import answer
+
 if TYPE_CHECKING:
     from kanmlip.benchmark.md_record import MDCase
     from kanmlip.report.records import Evidence
@@ -27,13 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--reproduction", type=Path, default=None, help="a file of the form of conf/reproduction.yaml")
     parser.add_argument("--facts", action="store_true", help="first measure the data sets that are there, into facts.json")
     options = parser.parse_args(arguments)
-    from kanmlip.errors import KanmlipError
-
-    try:
-        return make_tables(options)
-    except KanmlipError as error:
-        sys.stderr.write(f"kanmlip-tables: {error}\n")
-        return error.exit_code
+    return answer("kanmlip-tables", lambda: make_tables(options))
 
 
 def make_tables(options: argparse.Namespace) -> int:

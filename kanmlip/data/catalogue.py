@@ -7,11 +7,14 @@ import http.client
 import os
 import urllib.request
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+
+from pydantic import ValidationError
 
 from kanmlip.data.base import DatasetConfig
 from kanmlip.data.published import PublishedDataset
 from kanmlip.errors import DataError, describe_choice
+from kanmlip.experiment.messages import describe_faults
 from kanmlip.schema import locate
 from kanmlip.yaml_file import read_mapping
 
@@ -31,7 +34,7 @@ def whole_dataset(conf: Path, name: str) -> DatasetConfig | None:
     """A dataset with all of its frames; none for one that needs a user's own settings.
 
     Raises:
-        DataError: If there is no such dataset.
+        DataError: If there is no such dataset, or its YAML does not fit; a line for each fault.
     """
     known = catalogue(conf)
     if name not in known:
@@ -42,8 +45,11 @@ def whole_dataset(conf: Path, name: str) -> DatasetConfig | None:
         return None
     for key in ("n_train", "n_val", "n_test"):
         fields[key] = None
-    dataset: DatasetConfig = locate(fields.pop("_target_"), f"dataset={name}")(**fields)
-    return dataset
+    schema = cast("type[DatasetConfig]", locate(fields.pop("_target_"), f"dataset={name}"))
+    try:
+        return schema(**fields)
+    except ValidationError as error:
+        raise DataError(f"{known[name]}:\n{describe_faults(error, 'dataset', schema)}") from error
 
 
 def frame_table(conf: Path, name: str) -> dict[str, dict[str, int | None]]:

@@ -6,11 +6,25 @@ import gc
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
 _STATUS, _CLEAR, _MEMINFO = Path("/proc/self/status"), Path("/proc/self/clear_refs"), Path("/proc/meminfo")
 _OWN_GROUP, _GROUP = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
+
+
+class _Files(NamedTuple):
+    """Names of what a control group says in; the last is a line of the statistics."""
+
+    limit: str
+    used: str
+    statistics: str
+    cached: str
+
+
+_UNIFIED = _Files("memory.max", "memory.current", "memory.stat", "inactive_file")  # cgroup v2
+_BY_CONTROLLER = _Files("memory.limit_in_bytes", "memory.usage_in_bytes", "memory.stat", "total_inactive_file")  # cgroup v1
 
 
 class Memory:
@@ -84,18 +98,30 @@ def _group() -> float | None:
     Slurm, for one, limits a job and not the group of its processes. Caches, which the kernel drops, count as left.
     """
     try:
-        line = next(line for line in _OWN_GROUP.read_text().splitlines() if line.startswith("0::"))
-    except (OSError, StopIteration):
-        line = "0::/"
-    own = _GROUP / line.removeprefix("0::").lstrip("/")
+        lines = [line.split(":", 2) for line in _OWN_GROUP.read_text().splitlines()]
+    except OSError:
+        lines = []
     left = []
-    for folder in (own, *own.parents):
-        try:
-            limit = (folder / "memory.max").read_text().strip()
-            used = int((folder / "memory.current").read_text())
-            cached = re.search(r"^inactive_file (\d+)", (folder / "memory.stat").read_text(), re.MULTILINE)
-            if limit != "max":
-                left.append(float(int(limit) - used + (int(cached.group(1)) if cached else 0)))
-        except (OSError, ValueError):  # the outermost group has no limits, and a container may not show its own path
-            continue
+    for own, files in [place for line in lines if (place := _place(line))] or [(_GROUP, _UNIFIED)]:
+        for folder in (own, *own.parents):
+            try:
+                limit = (folder / files.limit).read_text().strip()
+                used = int((folder / files.used).read_text())
+                cached = re.search(rf"^{files.cached} (\d+)", (folder / files.statistics).read_text(), re.MULTILINE)
+                if limit != "max":
+                    left.append(float(int(limit) - used + (int(cached.group(1)) if cached else 0)))
+            except (OSError, ValueError):  # the outermost group has no limits, and a container may not show its own path
+                continue
     return min(left, default=None)
+
+
+def _place(line: list[str]) -> tuple[Path, _Files] | None:
+    """The folder that a line ``number:controllers:path`` of /proc/self/cgroup stands for, if it is about memory."""
+    if len(line) < 3:
+        return None
+    number, controllers, path = line
+    if number == "0" and not controllers:
+        return _GROUP / path.lstrip("/"), _UNIFIED
+    if "memory" in controllers.split(","):
+        return _GROUP / "memory" / path.lstrip("/"), _BY_CONTROLLER
+    return None

@@ -151,6 +151,19 @@ def test_the_command_lists_describes_and_checks(tmp_path: Path, repository: Path
     assert "frame 4 has the structure of frame 1" in capsys.readouterr().out
 
 
+def test_a_dataset_file_with_wrong_values_is_described_line_by_line(tmp_path: Path, repository: Path) -> None:
+    (tmp_path / "dataset").mkdir()
+    text = (repository / "conf" / "dataset" / "toy.yaml").read_text().replace("interval: 10", "interval: none") + "colour: blue\n"
+    (tmp_path / "dataset" / "toy.yaml").write_text(text)
+    with pytest.raises(DataError) as caught:
+        whole_dataset(tmp_path, "toy")
+    file, *lines = str(caught.value).splitlines()
+    assert file == f"{tmp_path / 'dataset' / 'toy.yaml'}:"
+    assert len(lines) == 2
+    assert lines[0].startswith("dataset.interval=none: ")
+    assert lines[1].startswith("dataset.colour=blue: there is no key 'dataset.colour'; choose from: ")
+
+
 def test_fetching_a_set_without_a_direct_address_says_where_to_get_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -220,3 +220,17 @@ def test_a_limit_of_the_job_around_this_process_counts(tmp_path: Path, monkeypat
     assert Memory(CPU).available() == 650_000_000
     (tmp_path / "job" / "memory.max").write_text("max\n")
     assert Memory(CPU).available() == 5e9
+
+
+def test_limits_of_the_older_kind_of_group_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """cgroup v1, where each controller has a tree of its own and no limit is a very large number."""
+    for path, limit in (("memory", 2**63 - 4096), ("memory/job", 1_000_000_000), ("memory/job/task", 2**63 - 4096)):
+        (tmp_path / path).mkdir()
+        (tmp_path / path / "memory.limit_in_bytes").write_text(f"{limit}\n")
+        (tmp_path / path / "memory.usage_in_bytes").write_text("400000000\n")
+        (tmp_path / path / "memory.stat").write_text("inactive_file 1\ntotal_inactive_file 50000000\n")
+    (tmp_path / "own").write_text("8:cpu,cpuacct:/other\n5:memory:/job/task\n0::/user.slice\n")
+    monkeypatch.setattr(training_memory, "_GROUP", tmp_path)
+    monkeypatch.setattr(training_memory, "_OWN_GROUP", tmp_path / "own")
+    monkeypatch.setattr(training_memory, "_machine", lambda: 5e9)
+    assert Memory(CPU).available() == 650_000_000
