@@ -60,8 +60,8 @@ def decide(part: Part, effect: Effect, paper: float | None, budget: str) -> tupl
     if budget == "smoke":
         return "undecided", "runs of budget smoke only show that everything works"
     if effect.seeds and min(effect.seeds) < FEWEST_SEEDS:
-        what = "seeds" if effect.structures else "rounds"
-        return "undecided", f"{min(effect.seeds)} {what}; a verdict needs {FEWEST_SEEDS}"
+        number, what = min(effect.seeds), "seed" if effect.structures else "round"
+        return "undecided", f"{number} {what}{'s' if number > 1 else ''}; a verdict needs {FEWEST_SEEDS}"
     if effect.interval is None:
         return "undecided", "no interval"
     low, high = effect.interval

@@ -39,7 +39,10 @@ def sample_text(part: Part, effect: Effect) -> str:
     if not effect.structures:
         return f"{effect.seeds[0]} rounds"
     pairs = zip(effect.seeds, effect.structures, strict=True)
-    return " and ".join(f"{seeds} seeds" + (f" × {structures} structures" if structures else "") for seeds, structures in pairs)
+    return " and ".join(
+        ("1 seed" if seeds == 1 else f"{seeds} seeds") + (f" × {structures} structures" if structures else "")
+        for seeds, structures in pairs
+    )
 
 
 def saying_text(part: Part) -> str:

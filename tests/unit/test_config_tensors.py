@@ -111,29 +111,37 @@ def records(repository: Path) -> list[dict[str, Any]]:
     return [json.loads(path.read_text()) for path in sorted((repository / "results" / "records").glob("*.json"))]
 
 
+def arguments_of(record: dict[str, Any]) -> list[str]:
+    """What a user would type for the settings of a record."""
+    labels, config = record["labels"], record["config"]
+    head, basis, dataset, trainer = config["placement"].get("head", {}), config["basis"], config["dataset"], config["trainer"]
+    arguments = [f"{group}={labels[group]}" for group in ("model", "placement", "budget", "seed")]
+    arguments += [f"dataset={labels['dataset'].partition('_')[0]}"]  # points of a learning curve have a name of their own
+    arguments += [f"dataset.{key}={dataset[key]}" for key in ("name", "n_train")]
+    if basis or head.get("kind") == "linear":
+        arguments += [f"basis={basis['name'] if basis else 'gaussian'}"]
+        arguments += ["basis.grid=3"] if basis and labels["model"] == "mace" else []
+    arguments += [f"placement.head.{key}={head[key]}" for key in ("kind", "match", "cost_ratio") if key in head]
+    arguments += [f"trainer.{key}={trainer[key]}" for key in ("batch_size", "max_epochs")]
+    return [*arguments, f"trainer.optimizer.lr={trainer['optimizer']['lr']}"]
+
+
 def test_recorded_runs_keep_their_ids(repository: Path) -> None:
     """Every record's settings, composed anew by this version, lead to the id it was recorded under."""
-    checked = controls = 0
+    checked = {"rows": 0, "controls": 0, "points of learning curves": 0}
     for record in records(repository):
-        labels, trainer = record["labels"], record["config"]["trainer"]
+        labels = record["labels"]
         if labels["model"] not in ("allegro", "nequip", "mace"):
             continue
-        arguments = [f"{group}={labels[group]}" for group in ("model", "placement", "dataset", "budget", "seed")]
-        head, basis = record["config"]["placement"].get("head", {}), record["config"]["basis"]
-        if basis:
-            arguments += [f"basis={basis['name']}", *(["basis.grid=3"] if labels["model"] == "mace" else [])]
-        elif head.get("kind") == "linear":
-            arguments += ["basis=gaussian"]
-        arguments += [f"placement.head.{key}={head[key]}" for key in ("kind", "match", "cost_ratio") if key in head]
-        arguments += [f"trainer.{key}={trainer[key]}" for key in ("batch_size", "max_epochs")]
-        arguments += [f"trainer.optimizer.lr={trainer['optimizer']['lr']}"]
-        if record["config"] != compose_run(arguments).science():
+        config = compose_run(arguments_of(record))
+        if record["config"] != config.science():
             continue  # made with other flags than these
-        assert run_id(compose_run(arguments), record["environment"]["dataset_sha256"]) == record["run_id"]
-        checked += 1
-        controls += "kind" in head
-    assert checked >= 34
-    assert controls >= 24
+        assert run_id(config, record["environment"]["dataset_sha256"]) == record["run_id"]
+        kind = "controls" if "kind" in record["config"]["placement"].get("head", {}) else "rows"
+        checked["points of learning curves" if "_" in labels["dataset"] else kind] += 1
+    assert checked["rows"] >= 34
+    assert checked["controls"] >= 24
+    assert checked["points of learning curves"] >= 12
 
 
 def test_newer_settings_enter_the_hash_only_off_their_default(tmp_path: Path) -> None:
