@@ -9,6 +9,7 @@ from typing import Literal
 from kanmlip.report.claims import Claim, Part
 from kanmlip.report.effect import Effect, Sources
 from kanmlip.report.effects import measure, paper_effect
+from kanmlip.report.wording import counted
 
 Word = Literal["supported", "refuted", "undecided"]
 # The fewest that can reject at 5 % by signs alone; a benchmark's rounds count like seeds.
@@ -60,8 +61,7 @@ def decide(part: Part, effect: Effect, paper: float | None, budget: str) -> tupl
     if budget == "smoke":
         return "undecided", "runs of budget smoke only show that everything works"
     if effect.seeds and min(effect.seeds) < FEWEST_SEEDS:
-        number, what = min(effect.seeds), "seed" if effect.structures else "round"
-        return "undecided", f"{number} {what}{'s' if number > 1 else ''}; a verdict needs {FEWEST_SEEDS}"
+        return "undecided", f"{counted(min(effect.seeds), 'seed' if effect.structures else 'round')}; a verdict needs {FEWEST_SEEDS}"
     if effect.interval is None:
         return "undecided", "no interval"
     low, high = effect.interval

@@ -37,12 +37,16 @@ def sample_text(part: Part, effect: Effect) -> str:
     if not effect.seeds:
         return NOTHING
     if not effect.structures:
-        return f"{effect.seeds[0]} rounds"
+        return counted(effect.seeds[0], "round")
     pairs = zip(effect.seeds, effect.structures, strict=True)
     return " and ".join(
-        ("1 seed" if seeds == 1 else f"{seeds} seeds") + (f" × {structures} structures" if structures else "")
-        for seeds, structures in pairs
+        counted(seeds, "seed") + (f" × {counted(structures, 'structure')}" if structures else "") for seeds, structures in pairs
     )
+
+
+def counted(number: int, noun: str) -> str:
+    """Such as ``1 seed`` and ``6 seeds``."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def saying_text(part: Part) -> str:

@@ -6,7 +6,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kanmlip.training.loop import FitResult, fit, follow
+    from kanmlip.training.loop import fit, follow
+    from kanmlip.training.result import FitResult
 
 __all__ = ["FitResult", "fit", "follow"]
 

@@ -15,16 +15,15 @@ _OWN_GROUP, _GROUP = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 
 
 class _Files(NamedTuple):
-    """Names of what a control group says in; the last is a line of the statistics."""
+    """Names of a control group's files, and of the line about caches in its ``memory.stat``."""
 
     limit: str
     used: str
-    statistics: str
     cached: str
 
 
-_UNIFIED = _Files("memory.max", "memory.current", "memory.stat", "inactive_file")  # cgroup v2
-_BY_CONTROLLER = _Files("memory.limit_in_bytes", "memory.usage_in_bytes", "memory.stat", "total_inactive_file")  # cgroup v1
+_UNIFIED = _Files("memory.max", "memory.current", "inactive_file")  # cgroup v2
+_BY_CONTROLLER = _Files("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")  # cgroup v1
 
 
 class Memory:
@@ -107,7 +106,7 @@ def _group() -> float | None:
             try:
                 limit = (folder / files.limit).read_text().strip()
                 used = int((folder / files.used).read_text())
-                cached = re.search(rf"^{files.cached} (\d+)", (folder / files.statistics).read_text(), re.MULTILINE)
+                cached = re.search(rf"^{files.cached} (\d+)", (folder / "memory.stat").read_text(), re.MULTILINE)
                 if limit != "max":
                     left.append(float(int(limit) - used + (int(cached.group(1)) if cached else 0)))
             except (OSError, ValueError):  # the outermost group has no limits, and a container may not show its own path
