@@ -57,13 +57,13 @@ def input_gradients(
     return cast("tuple[Tensor, Tensor, Tensor]", _ops().gradients(x, v, g, weight, shape, plan, order, True))
 
 
-def layer(expansion: Expansion) -> Callable[[Tensor, Tensor, Tensor | None], Tensor] | None:
-    """y(x, W, s) with compiled nodes in the autograd graph; None where functions have parameters, or no kernel."""
+def layer(expansion: Expansion) -> Callable[[Tensor, Tensor, Tensor | None, Tensor | None], Tensor] | None:
+    """y(x, parameters, gain, s) with compiled nodes in the autograd graph; None where functions have parameters, or no kernel."""
     plan = _plan(expansion)
     if plan is None or expansion.basis.shape() is not None:
         return None
     operator = _ops().layer.default
-    return lambda x, weight, scale: cast("Tensor", operator(x, weight, scale, plan))
+    return lambda x, weight, gain, scale: cast("Tensor", operator(x, weight, gain, scale, plan))
 
 
 def _ops() -> torch._ops._OpNamespace:

@@ -30,8 +30,9 @@ class Contractions:
     def __init__(self, kernels: Kernels, expansion: Expansion) -> None:
         self.kernels = kernels
         self.expansion = expansion
-        # y(x, W, s) with nodes of the autograd graph of the backend's own, if it has such.
-        self.layer: Callable[[Tensor, Tensor, Tensor | None], Tensor] | None = getattr(kernels, "layer", lambda _: None)(expansion)
+        # y(x, parameters, gain, s) with nodes of the autograd graph of the backend's own, if it has such.
+        self.layer: Callable[[Tensor, Tensor, Tensor | None, Tensor | None], Tensor] | None
+        self.layer = getattr(kernels, "layer", lambda _: None)(expansion)
 
     def keeping(self, x: Tensor) -> Contractions | Kept:
         """The same for all passes of one layer over x [N, in]: in plain PyTorch, small layers keep their functions."""

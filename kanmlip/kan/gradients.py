@@ -115,12 +115,14 @@ def _zero_preserving(functions: str | Run) -> bool:
     return bool(read_settings(functions)["zero_preserving"]) if isinstance(functions, str) else functions.expansion.zero_preserving
 
 
-def layer(x: Tensor, weight: Tensor, shape: Tensor | None, spec: str, scale: Tensor | None) -> Tensor:
+def layer(x: Tensor, weight: Tensor, shape: Tensor | None, spec: str, gain: Tensor | None, scale: Tensor | None) -> Tensor:
     """See ``ops.layer``; eager mode only."""
     run = resolve(spec, x)
     transformed = _transformed()
     if run.layer is not None and not transformed:
-        return run.layer(x, weight, scale)
+        return run.layer(x, weight, gain, scale)
+    if gain is not None:
+        weight = weight * gain
     if scale is not None:
         x = x / scale
     if transformed or not torch.is_grad_enabled():

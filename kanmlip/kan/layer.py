@@ -114,11 +114,12 @@ class KANLayer(nn.Module):
             return self.reference(x)
         scale = self.input_scale if self.norm == "scale" else None
         x = x if scale is not None else self.normalise(x)
-        weight = self.expansion.kernel_weight(self.effective_weight)
+        mixed = self.expansion.basis.mixing() is not None
+        weight, gain = (self.expansion.kernel_weight(self.effective_weight), None) if mixed else (self.weight, self.gain)
         shape, spec = self.expansion.basis.shape(), self.expansion.specs[self.backend]
         if x.dim() == 2:  # as in every model here; views would be nodes of the graph
-            return layer(x, weight, shape, spec, scale)
-        y = layer(x.reshape(-1, self.in_features), weight, shape, spec, scale)
+            return layer(x, weight, shape, spec, gain, scale)
+        y = layer(x.reshape(-1, self.in_features), weight, shape, spec, gain, scale)
         return y.view(*x.shape[:-1], self.out_features)
 
     def reference(self, x: Tensor) -> Tensor:

@@ -58,22 +58,24 @@ _OPS = cast("Any", torch.ops).kanmlip
 _REGISTERED = gradients.Calls(_OPS.kan_output, _OPS.kan_weight, _OPS.kan_input)
 
 
-def layer(x: Tensor, weight: Tensor, shape: Tensor | None, spec: str, scale: Tensor | None = None) -> Tensor:
+def layer(x: Tensor, weight: Tensor, shape: Tensor | None, spec: str, gain: Tensor | None = None, scale: Tensor | None = None) -> Tensor:
     """y_no = Σ_ik φ_k(x_ni/s_i) W_oki, differentiable three times.
 
     Args:
         x: Inputs [N, in].
-        weight: W [out, columns, in].
+        weight: W [out, columns, in], or what times the gain is W.
         shape: Centres and inverse widths [2, K] of the functions if they are learnable.
         spec: The functions, from ``Expansion.specs``.
+        gain: [columns, 1], without gradient; none for ones. Kernels of weights that are not trained keep no product of both.
         scale: s [in], without gradient; none for ones.
 
     Returns:
         Outputs [N, out].
     """
     if torch.compiler.is_compiling() or _recording():
+        weight = weight if gain is None else weight * gain
         return _REGISTERED.output(x if scale is None else x / scale, None, weight, shape, spec, 0)
-    return gradients.layer(x, weight, shape, spec, scale)
+    return gradients.layer(x, weight, shape, spec, gain, scale)
 
 
 def _recording() -> bool:

@@ -111,52 +111,6 @@ def test_one_sided_gradients(basis_class: type[Basis], frozen: str) -> None:
     torch.testing.assert_close(fused, torch.autograd.grad(kan(x).square().sum(), wanted))
 
 
-def unequal(rows: int, channels: int, dtype: torch.dtype = torch.float64) -> Tensor:
-    return (inputs(rows, channels, dtype=dtype) * torch.linspace(0.2, 7.0, channels, dtype=dtype)).requires_grad_()
-
-
-# Few inputs, few outputs, neither: each has kernels of its own.
-each_kernel = pytest.mark.parametrize("widths", [(4, 3), (20, 2), (20, 5), (20, 12)], ids=str)
-
-
-@each_basis
-@each_kernel
-def test_a_frozen_layer_divides_by_its_scale_in_every_pass(widths: tuple[int, int], basis_class: type[Basis]) -> None:
-    """Values, gradients and their gradients, with and without a graph, where inputs are of unequal size."""
-    kan, x = make(widths, basis_class).requires_grad_(False), unequal(6, widths[0])
-    kan.layers[0].calibrate_scale(x.detach())
-    results = []
-    for backend in ("auto", "reference"):
-        kan.set_backend(backend)
-        y = kan(x)
-        (plain,) = torch.autograd.grad(y.square().sum(), x, retain_graph=True)
-        (slope,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
-        (curvature,) = torch.autograd.grad(slope.sin().sum(), x)
-        with torch.no_grad():
-            results.append((kan(x), y, plain, slope, curvature))
-    for fused, reference in zip(*results, strict=True):
-        torch.testing.assert_close(fused, reference, rtol=1e-10, atol=1e-11)
-
-
-@each_basis
-@each_kernel
-@each_dtype
-def test_freezing_changes_no_bit(dtype: torch.dtype, widths: tuple[int, int], basis_class: type[Basis]) -> None:
-    """What molecular dynamics evaluates is what was trained, and what is evaluated without a graph."""
-    kan, x = make(widths, basis_class, dtype), unequal(37, widths[0], dtype)
-    kan.layers[0].calibrate_scale(x.detach())
-    results = []
-    for trained in (True, False):
-        kan.requires_grad_(trained)
-        y = kan(x)
-        (slope,) = torch.autograd.grad(y.square().sum(), x)
-        with torch.no_grad():
-            results.append((kan(x), y, slope))
-    for one, other in zip(*results, strict=True):
-        assert torch.equal(one, other)
-    assert torch.equal(results[0][0], results[0][1])
-
-
 @each_basis
 def test_blocks_of_rows_give_the_same(basis_class: type[Basis], monkeypatch: pytest.MonkeyPatch) -> None:
     kan, x = make((9, 5, 3), basis_class, backend="torch"), inputs(50, 9)

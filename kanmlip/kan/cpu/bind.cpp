@@ -23,7 +23,7 @@ TORCH_LIBRARY_FRAGMENT(kanmlip_cpu, m) {
   m.def("weight(Tensor x, Tensor? v, Tensor g, Tensor? shape, int plan, int order) -> Tensor");
   m.def("input(Tensor x, Tensor g, Tensor weight, Tensor? shape, int plan, int order, Tensor? scale=None) -> Tensor");
   m.def("gradients(Tensor x, Tensor? v, Tensor g, Tensor weight, Tensor? shape, int plan, int order, bool output) -> (Tensor, Tensor, Tensor)");
-  m.def("layer(Tensor x, Tensor weight, Tensor? scale, int plan) -> Tensor");
+  m.def("layer(Tensor x, Tensor weight, Tensor? gain, Tensor? scale, int plan) -> Tensor");
 }
 
 TORCH_LIBRARY_IMPL(kanmlip_cpu, CPU, m) {

@@ -143,29 +143,33 @@ inline Tensor node_input(const Tensor& x, const Tensor& g, const Tensor& weight,
   return at::GradMode::is_enabled() ? Input::apply(x, g, weight, plan, order) : run_input(x, g, weight, plan, order);
 }
 
+inline Tensor times_gain(const Tensor& weight, const Maybe& gain) { return gain ? weight.mul(*gain) : weight; }
+
 // The layer of x times a scale [in] for weights that are not trained, as in molecular dynamics: it keeps x, which others keep too, and
-// multiplies again.
+// parameters, and multiplies both again.
 struct Frozen : Function<Frozen> {
-  static Tensor forward(AutogradContext* ctx, const Tensor& x, const Tensor& weight, const Tensor& scale, int64_t plan) {
-    ctx->save_for_backward({x, weight, scale});
+  static Tensor forward(AutogradContext* ctx, const Tensor& x, const Tensor& weight, const Maybe& gain, const Tensor& scale, int64_t plan) {
+    ctx->save_for_backward({x, weight, gain.value_or(Tensor()), scale});
     ctx->saved_data["plan"] = plan;
-    return run_output(x, std::nullopt, weight, plan, 0, scale);
+    return run_output(x, std::nullopt, times_gain(weight, gain), plan, 0, scale);
   }
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
     const variable_list saved = ctx->get_saved_variables();
-    const Tensor &x = saved[0], &weight = saved[1], &scale = saved[2];
+    const Tensor &x = saved[0], &scale = saved[3], weight = times_gain(saved[1], saved[2].defined() ? Maybe(saved[2]) : std::nullopt);
     const int64_t plan = ctx->saved_data["plan"].toInt();
-    if (at::GradMode::is_enabled()) return {node_input(x.mul(scale), grads[0], weight, plan, 1).mul(scale), Tensor(), Tensor(), Tensor()};
-    return {run_input(x, grads[0], weight, plan, 1, scale), Tensor(), Tensor(), Tensor()};
+    const Tensor z = at::GradMode::is_enabled() ? node_input(x.mul(scale), grads[0], weight, plan, 1).mul(scale)
+                                                : run_input(x, grads[0], weight, plan, 1, scale);
+    return {z, Tensor(), Tensor(), Tensor(), Tensor()};
   }
 };
 
-// The layer: A_0 of x / s, by the same product with 1/s whether weights are trained or not.
-inline Tensor layer(const Tensor& x, const Tensor& weight, const Maybe& s, int64_t plan) {
-  if (!s) return node_output(x, std::nullopt, weight, plan, 0);
-  const Tensor scale = s->reciprocal();
-  if (at::GradMode::is_enabled() && !weight.requires_grad() && !s->requires_grad()) return Frozen::apply(x, weight, scale, plan);
-  return at::GradMode::is_enabled() ? node_output(x.mul(scale), std::nullopt, weight, plan, 0) : run_output(x, std::nullopt, weight, plan, 0, scale);
+// The layer: A_0 of x / s with weights times a gain [columns, 1], by the same product with 1/s whether weights are trained or not.
+inline Tensor layer(const Tensor& x, const Tensor& parameters, const Maybe& gain, const Maybe& s, int64_t plan) {
+  const Maybe scale = s ? Maybe(s->reciprocal()) : s;
+  const bool graph = at::GradMode::is_enabled();
+  if (graph && s && !parameters.requires_grad() && !s->requires_grad()) return Frozen::apply(x, parameters, gain, *scale, plan);
+  const Tensor weight = times_gain(parameters, gain);
+  return graph ? node_output(scale ? x.mul(*scale) : x, std::nullopt, weight, plan, 0) : run_output(x, std::nullopt, weight, plan, 0, scale);
 }
 
 }  // namespace kanmlip
