@@ -23,7 +23,8 @@ from kanmlip.benchmark.md_modes import make_evaluate
 from kanmlip.benchmark.md_record import MDMemory
 from kanmlip.benchmark.md_simulation import Simulation
 from kanmlip.benchmark.md_trajectory import Trajectory
-from kanmlip.benchmark.memory import measure_peak, resident_kib, run_child, trim
+from kanmlip.benchmark.memory import measure_peak, resident_kib, run_child
+from kanmlip.malloc import trim
 
 MIB = 2**20
 # One to measure the process by, one with the profiler.

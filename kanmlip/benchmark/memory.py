@@ -8,7 +8,6 @@ set up once must have been, which a step on a few rows sees to. On CUDA it is ``
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import json
 import os
@@ -25,6 +24,7 @@ import torch
 from kanmlip.benchmark.contenders import Contender
 from kanmlip.benchmark.passes import make_input, make_pass
 from kanmlip.errors import KanmlipError
+from kanmlip.malloc import trim
 
 # Bytes from which an allocation is a mapping of its own; below, glibc keeps freed memory.
 MAP_FROM = 1 << 16
@@ -94,14 +94,6 @@ def resident_kib(name: str) -> int:
     if match is None:
         raise OSError(f"{_STATUS} does not tell {name}")
     return int(match.group(1))
-
-
-def trim() -> None:
-    """Give what malloc has kept back to the kernel, so that it is not counted as there already."""
-    try:
-        ctypes.CDLL(None).malloc_trim(0)
-    except (OSError, AttributeError):  # another C library
-        return
 
 
 def _child(request: dict[str, Any]) -> float | None:

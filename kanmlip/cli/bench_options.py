@@ -23,7 +23,7 @@ def add_contenders(parser: argparse.ArgumentParser, models: Iterable[str], size:
 
 
 def start(options: argparse.Namespace) -> None:
-    """One thread; the device is there.
+    """One thread, and freed memory kept, as when a model is trained or used; the device is there.
 
     Raises:
         ConfigError: If it is not, or there are no rounds.
@@ -33,8 +33,10 @@ def start(options: argparse.Namespace) -> None:
     import torch
 
     from kanmlip.errors import ConfigError
+    from kanmlip.malloc import keep_freed_memory
 
     torch.set_num_threads(1)
+    keep_freed_memory()
     if options.rounds < 1:
         raise ConfigError(f"--rounds={options.rounds} must be 1 or more; 11 give a useful interval")
     if options.device == "cuda" and not torch.cuda.is_available():

@@ -77,8 +77,10 @@ def run(options: argparse.Namespace) -> int:
     from kanmlip.experiment.validation import load_run_config
     from kanmlip.export.ase import KanmlipCalculator, check_species
     from kanmlip.export.loading import find_run, load_potential
+    from kanmlip.malloc import keep_freed_memory
     from kanmlip.pictures.figure import require_matplotlib
 
+    keep_freed_memory()
     settings = read_settings(settings_of(options))
     if not options.no_pictures:
         require_matplotlib()

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from kanmlip.data.graph import Graph
 from kanmlip.errors import ConfigError, DivergenceError
 from kanmlip.evaluation.assessment import evaluate
+from kanmlip.malloc import keep_freed_memory
 from kanmlip.training.checkpoints import CheckpointStore
 from kanmlip.training.config import TrainerConfig
 from kanmlip.training.history import History, Row
@@ -213,6 +214,7 @@ def open_fabric(config: TrainerConfig, ranks: Ranks = ALONE) -> Fabric:
         torch.cuda.reset_peak_memory_stats(fabric.device)
         print(f"training on {torch.cuda.get_device_name(fabric.device)}{together}", flush=True)
     else:
+        keep_freed_memory()
         print(f"training on the CPU, {torch.get_num_threads()} thread(s){' each' if together else ''}{together}", flush=True)
     return fabric
 
