@@ -1,7 +1,7 @@
 """What glibc does with memory that was freed. Other C libraries are left as they are.
 
 By default it hands the top of its heap back to the system as soon as a step's tensors are gone, and the next step gets it again page by
-page, each of them cleared by the kernel: with MACE on a CPU, 10 to 15 % of a training step of ten carbon frames.
+page, each of them cleared by the kernel: of MACE's training step on a CPU, with batches of five or ten carbon frames, 10 to 15 %.
 """
 
 from __future__ import annotations
