@@ -1,7 +1,7 @@
 """What glibc does with memory that was freed. Other C libraries are left as they are.
 
 By default it hands the top of its heap back to the system as soon as a step's tensors are gone, and the next step gets it again page by
-page, each of them cleared by the kernel: of MACE's training step on a CPU, with batches of five or ten carbon frames, 10 to 15 %.
+page, each of them cleared by the kernel (tests/unit/test_malloc.py counts them).
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ _LARGEST_ON_HEAP = 32 * 2**20  # bytes of a block; glibc allows no more, larger 
 
 
 def keep_freed_memory() -> bool:
-    """Have this process keep what it frees, since every step needs as much again; numbers and peak memory are as before.
+    """Have this process keep what it frees, since every step needs as much again.
+
+    It does not fall back to what the system would have between steps. Numbers are the same.
 
     Returns:
         Whether it does so now; not with another C library, nor where ``MALLOC_…_`` or ``GLIBC_TUNABLES`` in the environment say what is
