@@ -1,6 +1,7 @@
 """Batches filled by size against batches of a fixed number of structures: structures a second of training at equal peak memory.
 
-``python -m kanmlip.benchmark.batching JSON`` measures the peak of one contender, in a process set up for it.
+``python -m kanmlip.benchmark.batching JSON`` measures the peak of one contender in a process of its own, which does with freed memory
+what training does: the peak is that of the processes whose speed is compared.
 """
 
 from __future__ import annotations
@@ -165,7 +166,7 @@ def _epochs(setting: Setting, limits: Limits) -> Callable[[], float]:
 
 def _peak(contest: Contest, limits: Limits) -> float | None:
     request = {"contest": asdict(contest), "limits": asdict(limits)}
-    return cast("float | None", run_child("kanmlip.benchmark.batching", request, f"memory of {limits}"))
+    return cast("float | None", run_child("kanmlip.benchmark.batching", request, f"memory of {limits}", returning=False))
 
 
 def _child(request: dict[str, Any]) -> float | None:
@@ -217,7 +218,8 @@ def report(contest: Contest, outcome: Outcome, header: str) -> str:
     return (
         f"# Batches filled by size\n\n{header}\n{contest.model}, size {contest.size}, MLPs; {frames}; training epochs in turns "
         f"(A/B/B/A) in one process, collation included. The limit of edges is the one at which an epoch's peak memory does not exceed "
-        f"that of fixed batches, each measured in a process of its own.\n\n{table(columns, rows)}\n"
+        f"that of fixed batches, each measured in a process of its own that keeps freed memory as training does.\n\n"
+        f"{table(columns, rows)}\n"
         f"By size / fixed: {outcome.gain} times as many structures a second.\n\n{bars_table([outcome.bar])}"
     )
 

@@ -42,8 +42,15 @@ def peak_mib(contender: Contender, rows: int, dtype: str, device: str, through_i
     return cast("float | None", run_child("kanmlip.benchmark.memory", request, f"memory of {contender.name}"))
 
 
-def run_child(module: str, request: dict[str, Any], what: str) -> Any:
-    """What a module prints last, as JSON, when it is run as a program with ``request`` in a process set up for such measurements.
+def run_child(module: str, request: dict[str, Any], what: str, *, returning: bool = True) -> Any:
+    """What a module prints last, as JSON, when it is run as a program with ``request`` in a process of its own, of one thread.
+
+    Args:
+        module: Its name.
+        request: What it is asked, its only argument.
+        what: Begins the message of a failure.
+        returning: Have the process give back what it frees, so that the high-water mark is that of what is in use. Otherwise it does
+            with freed memory what it would do for a user.
 
     Raises:
         KanmlipError: If the process fails: ``what``, and the last line it wrote.
@@ -53,9 +60,9 @@ def run_child(module: str, request: dict[str, Any], what: str) -> Any:
         **os.environ,
         "PYTHONPATH": os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH")))),
         "OMP_NUM_THREADS": "1",
-        "MALLOC_MMAP_THRESHOLD_": str(MAP_FROM),
-        "MALLOC_TRIM_THRESHOLD_": "0",
     }
+    if returning:
+        environment |= {"MALLOC_MMAP_THRESHOLD_": str(MAP_FROM), "MALLOC_TRIM_THRESHOLD_": "0"}
     command = [sys.executable, "-m", module, json.dumps(request)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode != 0:

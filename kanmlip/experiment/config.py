@@ -30,11 +30,13 @@ class BudgetConfig(Schema):
         name: Printed above every table; tables never mix budgets.
         size: Column of the ``sizes`` and ``frames`` tables in ``conf/model`` and ``conf/dataset``.
         max_epochs: Default of ``trainer.max_epochs``.
+        minutes: Default of ``trainer.minutes``: what a run is meant to take at most.
     """
 
     name: Literal["smoke", "small", "gpu", "paper"]
     size: str
     max_epochs: int = Field(ge=1)
+    minutes: float | None = Field(None, gt=0)
 
 
 class RunOptions(Schema):

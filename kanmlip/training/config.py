@@ -90,10 +90,12 @@ class TrainerConfig(Schema):
         batch_atoms: The most atoms in a batch, which then has as many structures as fit.
         batch_edges: The most directed edges in a batch, which memory and time of a step follow more closely.
         devices: Processes that divide each batch among themselves: GPUs of this machine, or processes of ``threads`` threads on its CPU.
+        minutes: What a run is meant to take at most; one that will take longer says so after two epochs, and goes on.
         preflight: Try the largest batches before the first epoch, so that memory runs out there or nowhere.
     """
 
     max_epochs: int = Field(100, ge=1)
+    minutes: float | None = Field(None, gt=0)
     batch_size: int = Field(5, ge=1)
     eval_batch_size: int = Field(10, ge=1)
     batch_atoms: int | None = Field(None, ge=1)
@@ -128,7 +130,7 @@ class TrainerConfig(Schema):
 
 
 RUNTIME_FIELDS = frozenset(
-    {"device", "devices", "threads", "gpu_slots", "preflight", "progress_bar", "checkpoint_every_epochs", "eval_batch_size"}
+    {"minutes", "device", "devices", "threads", "gpu_slots", "preflight", "progress_bar", "checkpoint_every_epochs", "eval_batch_size"}
 )
 # Settings that came after runs had been recorded: they enter the hash only where they are not at their default.
 NEWER_FIELDS = ("batch_atoms", "batch_edges")

@@ -163,7 +163,7 @@ def epochs(
 ) -> Iterator[Row]:
     """Train epoch by epoch until the session says stop; each row of the history comes after its checkpoint is safe."""
     config, potential = session.config, session.potential
-    with Progress(config.max_epochs, session.epoch, config.progress_bar) as progress:
+    with Progress(config.max_epochs, session.epoch, config.progress_bar, config.minutes) as progress:
         while session.stop_reason() is None:
             row = run_epoch(session, train, val, seed, fabric, ranks)
             improved = session.end_epoch(float(row[config.monitor]), float(row["train/loss"]))

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from kanmlip.benchmark.contenders import Contender
-from kanmlip.benchmark.memory import MAP_FROM, peak_mib
+from kanmlip.benchmark.memory import MAP_FROM, peak_mib, run_child
 from kanmlip.errors import KanmlipError
 
 needs_linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="resident sets are read from /proc")
@@ -55,3 +57,18 @@ def test_a_stored_basis_is_seen_and_the_measurement_repeats() -> None:
 def test_a_child_that_fails_says_why() -> None:
     with pytest.raises(KanmlipError, match=r"memory of bspine torch: the child process failed with code 1: .*Did you mean 'bspline'"):
         peak_mib(Contender("kan", (4, 2), "bspine", "torch"), 10, "float32", "cpu")
+
+
+@pytest.mark.parametrize("returning", [True, False])
+def test_a_child_gives_freed_memory_back_or_keeps_it_as_training_does(
+    returning: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = "import json\nfrom kanmlip.malloc import keep_freed_memory\nprint(json.dumps(keep_freed_memory()))\n"
+    (tmp_path / "asked.py").write_text(code)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    for name in [name for name in os.environ if name.startswith("MALLOC_")]:
+        monkeypatch.delenv(name)
+    kept = run_child("asked", {}, "a question", returning=returning)
+    assert not (kept and returning)
+    if sys.platform.startswith("linux") and platform.libc_ver()[0] == "glibc":
+        assert kept is not returning
