@@ -3,7 +3,7 @@
     python scripts/batching_speed.py                              # MACE on carbon, small, CPU, one thread: some ten minutes
     python scripts/batching_speed.py --device cuda --size gpu --frames 0 --batch-size 16
 
-Writes ``batching_<model>_<size>.md`` and ``.json`` into the results root's ``benchmarks``. Run it on an otherwise idle machine.
+Writes ``batching_<model>_<size>_fixed<batch size>.md`` and ``.json`` into the results root's ``benchmarks``. Run it on an otherwise idle machine.
 """
 
 from __future__ import annotations
@@ -48,7 +48,12 @@ def main() -> int:
     quietness, environment = watch.stop(), describe(contest.device, 1, contest.dataset)
     markdown = report(contest, outcome, environment_lines(environment, contest.rounds, quietness))
     folder = options.output or results_root() / "benchmarks"
-    write(folder, f"batching_{contest.model}_{contest.size}", markdown, plain(contest, outcome, environment, asdict(quietness)))
+    write(
+        folder,
+        f"batching_{contest.model}_{contest.size}_fixed{contest.batch_size}",
+        markdown,
+        plain(contest, outcome, environment, asdict(quietness)),
+    )
     print(markdown)
     return 0
 

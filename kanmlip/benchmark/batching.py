@@ -114,21 +114,33 @@ def compare(contest: Contest, say: Callable[[str], None] = lambda _: None) -> Ou
     fixed = Limits(contest.batch_size)
     say(f"{len(setting.graphs)} structures; peak memory of batches of {contest.batch_size}")
     ceiling = _peak(contest, fixed)
-    edges = max(int(sizes.edges[batch].sum()) for epoch in range(contest.rounds) for batch in _batches(sizes, fixed, epoch))
-    by_size, peak = Limits(edges=edges), None
+    share, by_size, peak = 1.0, fixed, None
     for _ in range(ATTEMPTS):
-        by_size = Limits(edges=max(edges, int(sizes.edges.max())))
+        by_size = _filled(sizes, fixed, contest.rounds, share)
         peak = _peak(contest, by_size)
-        say(f"batches of at most {by_size.edges} edges: {peak or 0:.0f} MiB, and {ceiling or 0:.0f} MiB are to be kept to")
+        say(f"batches of {_rule(by_size)}: {peak or 0:.0f} MiB, and {ceiling or 0:.0f} MiB are to be kept to")
         if peak is None or ceiling is None or peak <= ceiling:
             break
-        edges = int(0.98 * edges * ceiling / peak)
+        share *= 0.98 * ceiling / peak
     limits = {FIXED: fixed, BY_SIZE: by_size}
     epochs = {name: _epochs(setting, each) for name, each in limits.items()}
     seconds = interleave(epochs, contest.rounds, warmup=1)
     gain = paired(seconds[FIXED], seconds[BY_SIZE])
     sides = {name: _side(sizes, limits[name], contest.rounds, p, seconds[name]) for name, p in ((FIXED, ceiling), (BY_SIZE, peak))}
     return Outcome(sides[FIXED], sides[BY_SIZE], gain, len(setting.graphs))
+
+
+def _filled(sizes: Sizes, fixed: Limits, rounds: int, share: float) -> Limits:
+    """The atoms and edges of the fullest fixed batches, or a share of them, but room for the largest structure."""
+    batches = [batch for epoch in range(rounds) for batch in _batches(sizes, fixed, epoch)]
+    atoms, edges = (
+        max(int(share * max(count[batch].sum() for batch in batches)), int(count.max())) for count in (sizes.atoms, sizes.edges)
+    )
+    return Limits(atoms=atoms, edges=edges)
+
+
+def _rule(limits: Limits) -> str:
+    return f"{limits.structures} structures" if limits.structures else f"≤ {limits.atoms} atoms, ≤ {limits.edges} edges"
 
 
 def _side(sizes: Sizes, limits: Limits, rounds: int, peak: float | None, seconds: np.ndarray) -> Side:
@@ -209,16 +221,15 @@ def report(contest: Contest, outcome: Outcome, header: str) -> str:
 
     rows = []
     for name, side in ((FIXED, outcome.fixed), (BY_SIZE, outcome.by_size)):
-        rule = f"{side.limits.structures} structures" if side.limits.structures else f"≤ {side.limits.edges} edges"
         peak = "–" if side.peak_mib is None else f"{side.peak_mib:.0f}"
         fill = f"{100 * side.fill[0]:.0f} % / {100 * side.fill[1]:.0f} %"
-        rows.append((f"{name}: {rule}", f"{side.updates:.0f}", fill, peak, f"{1 / side.seconds:.2f}"))
+        rows.append((f"{name}: {_rule(side.limits)}", f"{side.updates:.0f}", fill, peak, f"{1 / side.seconds:.2f}"))
     columns = ("batches", "updates an epoch", "least / mean edges of the fullest", "peak memory, MiB", "structures a second")
     frames = f"{outcome.structures} training structures of {contest.dataset}"
     return (
         f"# Batches filled by size\n\n{header}\n{contest.model}, size {contest.size}, MLPs; {frames}; training epochs in turns "
-        f"(A/B/B/A) in one process, collation included. The limit of edges is the one at which an epoch's peak memory does not exceed "
-        f"that of fixed batches, each measured in a process of its own that keeps freed memory as training does.\n\n"
+        f"(A/B/B/A) in one process, collation included. The limits are the atoms and edges of the fullest fixed batches, lowered until an "
+        f"epoch's peak memory is not above theirs, each measured in a process of its own that keeps freed memory as training does.\n\n"
         f"{table(columns, rows)}\n"
         f"By size / fixed: {outcome.gain} times as many structures a second.\n\n{bars_table([outcome.bar])}"
     )

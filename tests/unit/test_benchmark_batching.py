@@ -37,7 +37,8 @@ def setting(monkeypatch: pytest.MonkeyPatch) -> Setting:
 
 
 def outcome(peaks: tuple[float | None, float | None], gain: float = 1.4) -> Outcome:
-    sides = [Side(limits, 5.0, (0.5, 0.8), peak, 0.01) for limits, peak in zip((Limits(3), Limits(edges=900)), peaks, strict=True)]
+    limits = Limits(3), Limits(atoms=60, edges=900)
+    sides = [Side(each, 5.0, (0.5, 0.8), peak, 0.01) for each, peak in zip(limits, peaks, strict=True)]
     return Outcome(sides[0], sides[1], Ratio(gain, gain - 0.1, gain + 0.1, 0.01), 14)
 
 
@@ -54,7 +55,9 @@ def test_the_limit_is_lowered_until_memory_is_that_of_fixed_batches(setting: Set
     assert found.by_size.peak_mib is not None
     assert found.by_size.peak_mib <= 100
     assert found.by_size.limits == asked[-1]
-    assert (found.by_size.limits.edges or 0) >= Sizes.of(setting.graphs).edges.max()
+    sizes = Sizes.of(setting.graphs)
+    assert (found.by_size.limits.edges or 0) >= sizes.edges.max()
+    assert (found.by_size.limits.atoms or 0) >= sizes.atoms.max()
     assert found.gain.median > 0
     assert found.by_size.fill[1] > found.fixed.fill[1]
     assert json.loads(json.dumps(plain(CONTEST, found, {}, {})))["outcome"]["structures"] == 14
@@ -67,7 +70,7 @@ def test_a_gain_at_more_memory_does_not_count() -> None:
     assert outcome((None, 100.0)).bar.verdict == "not measured"
     text = report(CONTEST, outcome((100.0, 99.0)), "a header")
     assert "1.40 [1.30, 1.50]" in text
-    assert "≤ 900 edges" in text
+    assert "≤ 60 atoms, ≤ 900 edges" in text
 
 
 def test_what_the_process_that_measures_memory_does(setting: Setting) -> None:
