@@ -1,9 +1,10 @@
 """Structures a second of batches filled by size over those of a fixed number of structures, at equal peak memory (issue 7's bar: 1.3).
 
     python scripts/batching_speed.py                              # MACE on carbon, small, CPU, one thread: some ten minutes
-    python scripts/batching_speed.py --device cuda --size gpu --frames 0 --batch-size 16
+    python scripts/batching_speed.py --device cuda --size gpu --batch-size 16
 
-Writes ``batching_<model>_<size>_fixed<batch size>.md`` and ``.json`` into the results root's ``benchmarks``. Run it on an otherwise idle machine.
+Writes ``batching_<model>_<size>_fixed<batch size>.md`` and ``.json`` into the results root's ``benchmarks``. Run it on an otherwise
+idle machine.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ def main() -> int:
     parser.add_argument("--model", default="mace")
     parser.add_argument("--size", default="small", help="column of the sizes in conf/model (default %(default)s)")
     parser.add_argument("--dataset", default="carbon")
-    parser.add_argument("--frames", type=int, default=60, help="training structures; 0 for all of the budget's (default %(default)s)")
+    parser.add_argument(
+        "--frames", type=int, default=0, help="training structures, the first so many; 0 for all 100 of the budget's (default %(default)s)"
+    )
     parser.add_argument("--batch-size", type=int, default=5, help="of the fixed batches (default %(default)s)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--rounds", type=int, default=7, help="epochs of each (default %(default)s)")

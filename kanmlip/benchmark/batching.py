@@ -20,7 +20,7 @@ from kanmlip.benchmark.bars import Bar
 from kanmlip.benchmark.interleave import Ratio, interleave, paired, synchronise
 from kanmlip.benchmark.memory import measure_peak, run_child
 from kanmlip.benchmark.training_step import Setting
-from kanmlip.data.batching import Limits, Sizes, epoch_batches
+from kanmlip.data.batching import Limits, Sizes, epoch_batches, largest_batch
 from kanmlip.placement.config import PlacementConfig
 from kanmlip.training.order import training_batches
 
@@ -62,7 +62,7 @@ class Side:
         limits: Of a batch.
         updates: In an epoch, on average.
         fill: Smallest and mean number of edges in a batch over the largest.
-        peak_mib: Highest of an epoch above what is there without a batch; none where the system does not tell.
+        peak_mib: Highest of a run above what is there without a batch; none where the system does not tell.
         seconds: Of a structure, median.
     """
 
@@ -116,7 +116,7 @@ def compare(contest: Contest, say: Callable[[str], None] = lambda _: None) -> Ou
     ceiling = _peak(contest, fixed)
     share, by_size, peak = 1.0, fixed, None
     for _ in range(ATTEMPTS):
-        by_size = _filled(sizes, fixed, contest.rounds, share)
+        by_size = _filled(sizes, fixed, share)
         peak = _peak(contest, by_size)
         say(f"batches of {_rule(by_size)}: {peak or 0:.0f} MiB, and {ceiling or 0:.0f} MiB are to be kept to")
         if peak is None or ceiling is None or peak <= ceiling:
@@ -130,12 +130,10 @@ def compare(contest: Contest, say: Callable[[str], None] = lambda _: None) -> Ou
     return Outcome(sides[FIXED], sides[BY_SIZE], gain, len(setting.graphs))
 
 
-def _filled(sizes: Sizes, fixed: Limits, rounds: int, share: float) -> Limits:
-    """The atoms and edges of the fullest fixed batches, or a share of them, but room for the largest structure."""
-    batches = [batch for epoch in range(rounds) for batch in _batches(sizes, fixed, epoch)]
-    atoms, edges = (
-        max(int(share * max(count[batch].sum() for batch in batches)), int(count.max())) for count in (sizes.atoms, sizes.edges)
-    )
+def _filled(sizes: Sizes, fixed: Limits, share: float) -> Limits:
+    """The atoms and edges of the largest fixed batch, or a share of them, but room for the largest structure."""
+    largest = largest_batch(sizes, fixed)
+    atoms, edges = (max(int(share * count[largest].sum()), int(count.max())) for count in (sizes.atoms, sizes.edges))
     return Limits(atoms=atoms, edges=edges)
 
 
@@ -182,7 +180,10 @@ def _peak(contest: Contest, limits: Limits) -> float | None:
 
 
 def _child(request: dict[str, Any]) -> float | None:
-    """MiB of an epoch, after a warm-up on the smallest structure that loads what is loaded once."""
+    """MiB of the largest batch, which training tries first (preflight), and two epochs.
+
+    A warm-up on the smallest structure has loaded what is loaded once.
+    """
     from kanmlip.training.loop import open_fabric
     from kanmlip.training.order import part_of
     from kanmlip.training.ranks import ALONE
@@ -198,12 +199,13 @@ def _child(request: dict[str, Any]) -> float | None:
     for _ in range(2):
         training_step(session, part_of(setting.graphs, [int(sizes.edges.argmin())], sizes, fabric.device, ALONE), fabric)
 
-    def epochs() -> None:
+    def run() -> None:
+        training_step(session, part_of(setting.graphs, largest_batch(sizes, limits), sizes, fabric.device, ALONE), fabric)
         for epoch in range(2):
             for part in training_batches(setting.graphs, limits, SEED, epoch, fabric.device):
                 training_step(session, part, fabric)
 
-    return measure_peak(epochs, contest.device)
+    return measure_peak(run, contest.device)
 
 
 class _NoBasis:
@@ -228,8 +230,9 @@ def report(contest: Contest, outcome: Outcome, header: str) -> str:
     frames = f"{outcome.structures} training structures of {contest.dataset}"
     return (
         f"# Batches filled by size\n\n{header}\n{contest.model}, size {contest.size}, MLPs; {frames}; training epochs in turns "
-        f"(A/B/B/A) in one process, collation included. The limits are the atoms and edges of the fullest fixed batches, lowered until an "
-        f"epoch's peak memory is not above theirs, each measured in a process of its own that keeps freed memory as training does.\n\n"
+        f"(A/B/B/A) in one process, collation included. The limits are the atoms and edges of the largest fixed batch that there can "
+        f"be, lowered until peak memory is not above its: of two epochs and, before them, the largest batch, which training tries first; "
+        f"each in a process of its own that keeps freed memory as training does.\n\n"
         f"{table(columns, rows)}\n"
         f"By size / fixed: {outcome.gain} times as many structures a second.\n\n{bars_table([outcome.bar])}"
     )
