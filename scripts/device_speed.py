@@ -12,11 +12,7 @@ idle machine.
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import subprocess
 import sys
-import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -33,6 +29,7 @@ def main() -> int:
     from kanmlip.benchmark.interleave import Ratio, paired
     from kanmlip.benchmark.machine import Watch
     from kanmlip.benchmark.report import bars_table, environment_lines, table, write
+    from kanmlip.errors import KanmlipError
     from kanmlip.experiment import results_root
     from kanmlip.experiment.environment import describe
 
@@ -46,7 +43,11 @@ def main() -> int:
     metrics: dict[int, dict[str, Any]] = {}
     for turn in range(options.rounds):
         for count in counts if turn % 2 == 0 else reversed(counts):
-            metrics[count] = run(options, count)
+            try:
+                metrics[count] = run(options, count)
+            except KanmlipError as error:
+                print(f"device_speed: {error}", file=sys.stderr)
+                return error.exit_code
             seconds[count].append(metrics[count]["time/per_epoch_s"])
             print(f"{count} process(es): {seconds[count][-1]:.3f} s an epoch", file=sys.stderr, flush=True)
     quietness, environment = watch.stop(), describe(options.device, 1, options.dataset)
@@ -94,20 +95,13 @@ def parse() -> argparse.Namespace:
 
 def run(options: argparse.Namespace, devices: int) -> dict[str, Any]:
     """Metrics of one run."""
-    with tempfile.TemporaryDirectory(prefix="kanmlip-speed-") as folder:
-        arguments = [
-            f"model={options.model}", f"dataset={options.dataset}", "budget=small", f"budget.size={options.size}", "placement=none",
-            f"trainer.device={options.device}", f"trainer.devices={devices}", f"trainer.max_epochs={options.epochs}",
-            "trainer.progress_bar=false", "logger=none", *options.set,
-        ]  # fmt: skip
-        environment = {**os.environ, "KANMLIP_RESULTS": folder, "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-m", "kanmlip.cli.train", *arguments]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            raise SystemExit(f"device_speed: the run with {devices} process(es) failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
-        (path,) = Path(folder).glob("runs/*/metrics.json")
-        found: dict[str, Any] = json.loads(path.read_text())
-        return found
+    from kanmlip.benchmark.whole_runs import train
+
+    arguments = [
+        f"model={options.model}", f"dataset={options.dataset}", "budget=small", f"budget.size={options.size}", "placement=none",
+        f"trainer.device={options.device}", f"trainer.devices={devices}", f"trainer.max_epochs={options.epochs}", *options.set,
+    ]  # fmt: skip
+    return train(arguments).metrics
 
 
 if __name__ == "__main__":

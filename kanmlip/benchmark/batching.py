@@ -116,9 +116,9 @@ def compare(contest: Contest, say: Callable[[str], None] = lambda _: None) -> Ou
     ceiling = _peak(contest, fixed)
     share, by_size, peak = 1.0, fixed, None
     for _ in range(ATTEMPTS):
-        by_size = _filled(sizes, fixed, share)
+        by_size = filled(sizes, fixed, share)
         peak = _peak(contest, by_size)
-        say(f"batches of {_rule(by_size)}: {peak or 0:.0f} MiB, and {ceiling or 0:.0f} MiB are to be kept to")
+        say(f"batches of {rule(by_size)}: {peak or 0:.0f} MiB, and {ceiling or 0:.0f} MiB are to be kept to")
         if peak is None or ceiling is None or peak <= ceiling:
             break
         share *= 0.98 * ceiling / peak
@@ -130,14 +130,15 @@ def compare(contest: Contest, say: Callable[[str], None] = lambda _: None) -> Ou
     return Outcome(sides[FIXED], sides[BY_SIZE], gain, len(setting.graphs))
 
 
-def _filled(sizes: Sizes, fixed: Limits, share: float) -> Limits:
+def filled(sizes: Sizes, fixed: Limits, share: float = 1.0) -> Limits:
     """The atoms and edges of the largest fixed batch, or a share of them, but room for the largest structure."""
     largest = largest_batch(sizes, fixed)
     atoms, edges = (max(int(share * count[largest].sum()), int(count.max())) for count in (sizes.atoms, sizes.edges))
     return Limits(atoms=atoms, edges=edges)
 
 
-def _rule(limits: Limits) -> str:
+def rule(limits: Limits) -> str:
+    """Limits in words."""
     return f"{limits.structures} structures" if limits.structures else f"≤ {limits.atoms} atoms, ≤ {limits.edges} edges"
 
 
@@ -225,7 +226,7 @@ def report(contest: Contest, outcome: Outcome, header: str) -> str:
     for name, side in ((FIXED, outcome.fixed), (BY_SIZE, outcome.by_size)):
         peak = "–" if side.peak_mib is None else f"{side.peak_mib:.0f}"
         fill = f"{100 * side.fill[0]:.0f} % / {100 * side.fill[1]:.0f} %"
-        rows.append((f"{name}: {_rule(side.limits)}", f"{side.updates:.0f}", fill, peak, f"{1 / side.seconds:.2f}"))
+        rows.append((f"{name}: {rule(side.limits)}", f"{side.updates:.0f}", fill, peak, f"{1 / side.seconds:.2f}"))
     columns = ("batches", "updates an epoch", "least / mean edges of the fullest", "peak memory, MiB", "structures a second")
     frames = f"{outcome.structures} training structures of {contest.dataset}"
     return (
