@@ -61,8 +61,8 @@ def main() -> int:
     markdown = (
         f"# Batches filled by size, {options.devices} processes\n\n{environment_lines(environment, options.rounds, quietness)}\n"
         f"{options.model}, size {options.size}, MLPs; {count} training structures of {options.dataset}; whole runs of {options.epochs} "
-        f"epochs in turns (A/B/B/A), one thread or one GPU a process. The limits are the atoms and edges of the largest fixed batch that there "
-        f"can be; peak memory is the resident set of the largest process, libraries included.\n\n"
+        f"epochs in turns (A/B/B/A), one thread or one GPU a process. The limits are the atoms and edges of the largest fixed batch that "
+        f"there can be; peak memory is the resident set of the largest process, libraries included.\n\n"
         + table(("batches", "peak memory of a process, MiB", "seconds an epoch", "structures a second"), rows)
         + f"\nBy size / fixed: {gain} times as many structures a second.\n\n{bars_table([bar])}"
     )
