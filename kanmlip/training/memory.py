@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 import torch
 
+from kanmlip.malloc import trim
+
 _STATUS, _CLEAR, _MEMINFO = Path("/proc/self/status"), Path("/proc/self/clear_refs"), Path("/proc/meminfo")
 _OWN_GROUP, _GROUP = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 
@@ -60,6 +62,7 @@ class Memory:
             call()
             return float(torch.cuda.max_memory_allocated(self.device) - before)
         start = None
+        trim()  # what training keeps would be counted as there already
         try:
             _CLEAR.write_text("5")  # sets the high-water mark to what is resident now
             start = _resident("VmRSS")

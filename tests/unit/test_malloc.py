@@ -55,3 +55,24 @@ def test_what_was_freed_is_there_for_the_next_step() -> None:
 def test_the_environment_has_the_last_word(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, "131072" if name.startswith("MALLOC") else "glibc.malloc.trim_threshold=131072")
     assert not keep_freed_memory()
+
+
+@glibc
+def test_what_is_kept_does_not_hide_what_a_batch_needs() -> None:
+    """Ahead of training its largest batches are measured: by memory that earlier ones have left, nothing would seem to be needed."""
+    program = """
+import torch
+from kanmlip.malloc import keep_freed_memory
+from kanmlip.training.memory import Memory
+
+def batch():
+    x = [torch.ones(2**18) for _ in range(64)]  # 64 blocks of 1 MiB
+
+keep_freed_memory()
+batch()
+print(Memory(torch.device("cpu")).peak(batch))
+"""
+    done = subprocess.run([sys.executable, "-c", program], env=environment(), capture_output=True, text=True, check=True)
+    if done.stdout.strip() == "None":
+        pytest.skip("this system does not let a process reset its high-water mark")
+    assert float(done.stdout) == pytest.approx(64 * 2**20, rel=0.1)
