@@ -11,8 +11,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from kanmlip.data.base import Splits
-from kanmlip.data.published import PublishedDataset
+from kanmlip.data.published import PublishedDataset, Sources
 from kanmlip.data.xyz_file import read_frames
 from kanmlip.errors import DataError
 
@@ -37,12 +36,12 @@ class AlphaQuartzBEC(PublishedDataset):
         """See :attr:`DatasetConfig.provides`."""
         return frozenset({"born_effective_charges"})
 
-    def load(self, root: Path) -> Splits:
-        """See :meth:`DatasetConfig.load`."""
+    def sources(self, root: Path) -> Sources:
+        """See :meth:`PublishedDataset.sources`."""
         (path,) = self.paths(root).values()
         texts = read_frames(path)
         parts = self.parts(len(texts))
-        return self.select(root, dict.fromkeys(parts, (path, texts)), parts, title=f"{self.title}, split {self.split}")
+        return Sources(dict.fromkeys(parts, (path, texts)), parts, f"{self.title}, split {self.split}")
 
     def parts(self, frames: int) -> dict[str, list[int]]:
         """Split → indices of its frames.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -95,12 +95,28 @@ class DatasetConfig(Schema, ABC):
         return None
 
     def check(self, root: Path) -> None:
-        """Cheap checks before anything is built; files that are missing are named.
+        """Cheap checks before anything is built: files that are missing are named, and more structures than there are.
 
         Raises:
             DataError: With the key, the path and the ways out.
         """
         self.fingerprint(root)
+        if any(self.wanted.values()):
+            for split, size in self.split_sizes(root).items():
+                self._require(size, self.wanted[split], split)
+
+    @property
+    def wanted(self) -> dict[str, int | None]:
+        """Split → structures to use; none for all."""
+        return {"train": self.n_train, "val": self.n_val, "test": self.n_test}
+
+    def split_sizes(self, root: Path) -> Mapping[str, int]:
+        """Split → structures to draw from, as far as they can be counted without loading them.
+
+        Raises:
+            DataError: If the files cannot be cut as the settings say.
+        """
+        return {}
 
     def draw(self, available: Sequence[int], wanted: int | None, split: str) -> list[int]:
         """``wanted`` of the ``available`` indices in ascending order, the same for every run with this ``subset_seed``.
@@ -110,9 +126,10 @@ class DatasetConfig(Schema, ABC):
         """
         if wanted is None or wanted == len(available):
             return list(available)
-        if wanted > len(available):
-            raise DataError(
-                f"dataset.n_{split}={wanted}, but {self.name} has {len(available)} {split} structures; choose at most that many"
-            )
+        self._require(len(available), wanted, split)
         chosen = np.random.default_rng(self.subset_seed).permutation(len(available))[:wanted]
         return [available[i] for i in sorted(chosen)]
+
+    def _require(self, size: int, wanted: int | None, split: str) -> None:
+        if wanted is not None and wanted > size:
+            raise DataError(f"dataset.n_{split}={wanted}, but {self.name} has {size} {split} structures; choose at most that many")

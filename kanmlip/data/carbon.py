@@ -20,9 +20,8 @@ from pathlib import Path
 import numpy as np
 from pydantic import Field
 
-from kanmlip.data.base import Splits
 from kanmlip.data.checksum import file_sha256
-from kanmlip.data.published import PublishedDataset
+from kanmlip.data.published import PublishedDataset, Sources
 from kanmlip.data.xyz_file import read_frames
 from kanmlip.errors import DataError
 
@@ -69,19 +68,19 @@ class CarbonStandIn(PublishedDataset):
         parts = (file_sha256(files[0]), self.verified(files[1], PAPER_TEST_SHA256))
         return hashlib.sha256("|".join(("paper", *parts)).encode()).hexdigest()
 
-    def load(self, root: Path) -> Splits:
-        """See :meth:`DatasetConfig.load`."""
+    def sources(self, root: Path) -> Sources:
+        """See :meth:`PublishedDataset.sources`."""
         files = self.paper_files(root)
         if files is not None:
-            return self._load_paper(root, *files)
+            return self._papers(*files)
         paths = self.paths(root)
         train, val = read_frames(paths["train"]), read_frames(paths["val"])
         test = self.held_out(train)
         rest = sorted(set(range(len(train))) - set(test))
         frames = {"train": (paths["train"], train), "val": (paths["val"], val), "test": (paths["train"], train)}
-        return self.select(root, frames, {"train": rest, "val": list(range(len(val))), "test": test})
+        return Sources(frames, {"train": rest, "val": list(range(len(val))), "test": test})
 
-    def _load_paper(self, root: Path, train_path: Path, test_path: Path) -> Splits:
+    def _papers(self, train_path: Path, test_path: Path) -> Sources:
         train, test = read_frames(train_path), read_frames(test_path)
         if len(train) != PAPER_TRAIN_FRAMES and self.verify:
             raise DataError(
@@ -92,7 +91,7 @@ class CarbonStandIn(PublishedDataset):
         rest = sorted(set(range(len(train))) - set(val))
         frames = {"train": (train_path, train), "val": (train_path, train), "test": (test_path, test)}
         available = {"train": rest, "val": val, "test": list(range(len(test)))}
-        return self.select(root, frames, available, title=PAPER_TITLE, stand_in=False)
+        return Sources(frames, available, PAPER_TITLE, stand_in=False)
 
     def held_out(self, frames: Sequence[str]) -> list[int]:
         """Indices of ``n_held_out`` frames: of each ``config_type`` the same share, by largest remainders.

@@ -47,12 +47,31 @@ def remember_verified(kind: str, identity: str) -> None:
     _remember(_note(kind, identity), "ok")
 
 
+def recall(kind: str, identity: str) -> str | None:
+    """What :func:`remember` was told; none if nothing, or if it cannot be read."""
+    try:
+        return _note(kind, identity).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def remember(kind: str, identity: str, finding: str) -> None:
+    """Keep a finding that it would be costly to make again.
+
+    Args:
+        kind: Of findings; a folder of the cache.
+        identity: Checksums and settings that it depends on.
+        finding: As text.
+    """
+    _remember(_note(kind, identity), finding)
+
+
 def _note(kind: str, identity: str) -> Path:
     return cache_root() / kind / hashlib.sha256(identity.encode()).hexdigest()
 
 
-def _remember(note: Path, checksum: str) -> None:
+def _remember(note: Path, text: str) -> None:
     try:
-        write_text(note, checksum)
+        write_text(note, text)
     except OSError:
         return  # a cache that cannot be written costs time, nothing else

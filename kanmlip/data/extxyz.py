@@ -147,7 +147,7 @@ class ExtXYZ(DatasetConfig):
             if split not in parts:
                 chosen[split], indices[split] = [], []
                 continue
-            drawn = self.draw(parts[split], {"train": self.n_train, "val": self.n_val, "test": self.n_test}[split], split)
+            drawn = self.draw(parts[split], self.wanted[split], split)
             labels = sorted(self.provides)
             chosen[split], indices[split] = load_selected(
                 sources[split], frames[split], drawn, self.keys, labels, self.max_force, self.on_bad_frame

@@ -63,12 +63,9 @@ class MadeDataset(DatasetConfig):
             print(f"making dataset={self.name}: {self.n_frames} frames of {self.title}", flush=True)
             write_frames(path, self.make())
             frames = read_frames(path)
-        order = np.random.default_rng(self.order_seed).permutation(len(frames)).tolist()
-        train, val = int(len(order) * 2 / 3), int(len(order) * 5 / 6)
-        parts = {"train": sorted(order[:train]), "val": sorted(order[train:val]), "test": sorted(order[val:])}
         chosen, indices, counts = {}, {}, []
-        for split, available in parts.items():
-            drawn = self.draw(available, {"train": self.n_train, "val": self.n_val, "test": self.n_test}[split], split)
+        for split, available in self.parts().items():
+            drawn = self.draw(available, self.wanted[split], split)
             labels = sorted(self.provides)
             chosen[split], indices[split] = load_selected(path, frames, drawn, LabelKeys(), labels, self.max_force, self.on_bad_frame)
             counts.append(f"{len(indices[split])} of {len(available)} {split}")
@@ -81,6 +78,16 @@ class MadeDataset(DatasetConfig):
             subset=subset,
             indices=indices,
         )
+
+    def parts(self) -> dict[str, list[int]]:
+        """Split → indices of its frames, ascending."""
+        order = np.random.default_rng(self.order_seed).permutation(self.n_frames).tolist()
+        train, val = int(len(order) * 2 / 3), int(len(order) * 5 / 6)
+        return {"train": sorted(order[:train]), "val": sorted(order[train:val]), "test": sorted(order[val:])}
+
+    def split_sizes(self, root: Path) -> dict[str, int]:
+        """See :meth:`DatasetConfig.split_sizes`."""
+        return {split: len(members) for split, members in self.parts().items()}
 
     def cached(self, path: Path) -> list[str] | None:
         """The frames of an earlier run; none if there is no whole file of them."""

@@ -3,20 +3,42 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 from ase import Atoms
 
 from kanmlip.data.base import DatasetConfig, Splits
-from kanmlip.data.checksum import file_sha256
+from kanmlip.data.checksum import file_sha256, recall, remember, remember_verified, verified_before
 from kanmlip.data.labels import LabelKeys
 from kanmlip.data.selection import load_selected
 from kanmlip.data.xyz_file import read_frames
 from kanmlip.errors import DataError
 
+# Settings that do not decide which structures belong to which split.
+_DRAW_FIELDS = frozenset({"n_train", "n_val", "n_test", "subset_seed", "max_force", "on_bad_frame", "title"})
 ORIGIN_FIELDS = ("doi", "licence", "address", "note")
+
+
+@dataclass(frozen=True)
+class Sources:
+    """A set's files, cut into splits.
+
+    Attributes:
+        frames: Split → file and its frames as text.
+        available: Split → indices that belong to it.
+        title: In place of the set's own.
+        stand_in: In place of the set's own.
+    """
+
+    frames: Mapping[str, tuple[Path, list[str]]]
+    available: Mapping[str, list[int]]
+    title: str | None = None
+    stand_in: bool | None = None
 
 
 class PublishedDataset(DatasetConfig):
@@ -93,47 +115,54 @@ class PublishedDataset(DatasetConfig):
             )
         return found
 
-    def load(self, root: Path) -> Splits:
-        """See :meth:`DatasetConfig.load`."""
-        frames = {split: (path, read_frames(path)) for split, path in self.paths(root).items()}
-        return self.select(root, frames, {split: list(range(len(texts))) for split, (_, texts) in frames.items()})
+    def check(self, root: Path) -> None:
+        """See :meth:`DatasetConfig.check`; files that need not be the known ones are read as a run would, unless they were before."""
+        super().check(root)
+        identity = f"{self.fingerprint(root)}|{self.model_dump_json(exclude=set(self.path_fields))}"
+        if not self.verify and not verified_before("checked", identity):
+            self.load(root)
+            remember_verified("checked", identity)
 
-    def select(
-        self,
-        root: Path,
-        frames: Mapping[str, tuple[Path, list[str]]],
-        available: Mapping[str, list[int]],
-        title: str | None = None,
-        stand_in: bool | None = None,
-    ) -> Splits:
-        """Draw, parse and check.
+    def split_sizes(self, root: Path) -> dict[str, int]:
+        """See :meth:`DatasetConfig.split_sizes`; counted once, since the files may be large."""
+        identity = f"{self.fingerprint(root)}|{self.model_dump_json(exclude=set(self.path_fields | _DRAW_FIELDS))}"
+        with suppress(ValueError):  # nothing is known, or what is written is not whole
+            return {split: int(size) for split, size in json.loads(recall("split_sizes", identity) or "").items()}
+        sizes = {split: len(members) for split, members in self.sources(root).available.items()}
+        remember("split_sizes", identity, json.dumps(sizes))
+        return sizes
 
-        Args:
-            root: Data root.
-            frames: Split → file and its frames as text.
-            available: Split → indices that belong to it.
-            title: In place of the set's own.
-            stand_in: In place of the set's own.
+    def sources(self, root: Path) -> Sources:
+        """Read the files and cut them into splits; here each file is one.
+
+        Raises:
+            DataError: If a file is missing, unreadable or cannot be cut so.
         """
-        wanted = {"train": self.n_train, "val": self.n_val, "test": self.n_test}
+        frames = {split: (path, read_frames(path)) for split, path in self.paths(root).items()}
+        return Sources(frames, {split: list(range(len(texts))) for split, (_, texts) in frames.items()})
+
+    def load(self, root: Path) -> Splits:
+        """See :meth:`DatasetConfig.load`: draws, parses and checks."""
+        sources = self.sources(root)
         chosen: dict[str, list[Atoms]] = {}
         indices: dict[str, list[int]] = {}
         counts: list[str] = []
-        for split, total in wanted.items():
-            if split not in frames:
+        for split, total in self.wanted.items():
+            if split not in sources.frames:
                 chosen[split], indices[split] = [], []
                 continue
-            drawn = self.draw(available[split], total, split)
-            path, texts = frames[split]
+            available = sources.available[split]
+            drawn = self.draw(available, total, split)
+            path, texts = sources.frames[split]
             labels = sorted(self.provides)
             chosen[split], indices[split] = load_selected(path, texts, drawn, self.keys, labels, self.max_force, self.on_bad_frame)
             if drawn:
-                counts.append(f"{len(indices[split])} of {len(available[split])} {split}")
+                counts.append(f"{len(indices[split])} of {len(available)} {split}")
         subset = f"{', '.join(counts)} frames (drawn with seed {self.subset_seed})"
         return Splits(
             **chosen,
-            label=f"{title or self.title}; {subset}",
-            stand_in=self.stand_in if stand_in is None else stand_in,
+            label=f"{sources.title or self.title}; {subset}",
+            stand_in=self.stand_in if sources.stand_in is None else sources.stand_in,
             sha256=self.fingerprint(root),
             subset=subset,
             indices=indices,

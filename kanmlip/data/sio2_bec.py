@@ -15,9 +15,8 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from kanmlip.data.base import Splits
 from kanmlip.data.labels import LabelKeys
-from kanmlip.data.published import PublishedDataset
+from kanmlip.data.published import PublishedDataset, Sources
 from kanmlip.data.xyz_file import read_frames
 from kanmlip.errors import DataError, MissingDependencyError
 
@@ -62,13 +61,13 @@ class SiO2BEC(PublishedDataset):
                 f"pip install scikit-learn"
             )
 
-    def load(self, root: Path) -> Splits:
-        """See :meth:`DatasetConfig.load`."""
+    def sources(self, root: Path) -> Sources:
+        """See :meth:`PublishedDataset.sources`."""
         (path,) = self.paths(root).values()
         texts = read_frames(path)
         parts = self.parts(texts)
         title = self.title if self.split == "random" else f"{self.title}, largest volumes held out"
-        return self.select(root, dict.fromkeys(parts, (path, texts)), parts, title=title)
+        return Sources(dict.fromkeys(parts, (path, texts)), parts, title)
 
     def parts(self, texts: Sequence[str]) -> dict[str, list[int]]:
         """Split → indices of its frames, ascending.

@@ -123,22 +123,27 @@ WORDS = st.text("abcdefghijklmnopqrstuvwxyz_", min_size=1, max_size=12).map(lamb
 WRONG_NUMBERS = st.one_of(
     st.integers(max_value=-1).map(str), st.sampled_from(["nan", "-inf", "null", "[]", "{}", "''", "true.", "1e", "-0.5"]), WORDS
 )
+KNOWN = [
+    "trainer.loss.energy=-1", "trainer.loss.forces=nan", "model.cutoff=0", "model.cutoff=nan", "model.cutoff=-3", "seed=1.5",
+    "trainer.monitor=val/nothing", "dataset.n_train=0", "dataset.n_train=100000", "dataset.n_val=100000", "timeout_s=-1", "basis.grid=0",
+    "basis.order=-1", "basis.backend=fast", "trainer=null", "model=[allegro]", "dataset.max_force=-1", "trainer.ema_decay=1.5",
+    "trainer.gradient_clip=0", "force=perhaps", "model._target_=os.system", "dataset._target_=kanmlip.models.mace.MACE",
+    "basis._target_=builtins.print", "trainer.optimizer.lr=inf",
+]  # fmt: skip
 WRONG = st.one_of(
     st.tuples(st.sampled_from(NUMBERS), WRONG_NUMBERS).map("=".join),
     st.tuples(st.sampled_from(CHOICES), WORDS).map("=".join),
     st.tuples(st.sampled_from(["", "trainer.", "model.", "dataset.", "placement.", "basis.", "trainer.loss."]), WORDS, WORDS).map(
         lambda parts: f"{parts[0]}{parts[1]}={parts[2]}"
     ),
-    st.sampled_from(
-        [
-            "trainer.loss.energy=-1", "trainer.loss.forces=nan", "model.cutoff=0", "model.cutoff=nan", "model.cutoff=-3", "seed=1.5",
-            "trainer.monitor=val/nothing", "dataset.n_train=0", "dataset.n_train=100000", "dataset.n_val=100000", "timeout_s=-1",
-            "basis.grid=0", "basis.order=-1", "basis.backend=fast", "trainer=null", "model=[allegro]", "dataset.max_force=-1",
-            "trainer.ema_decay=1.5", "trainer.gradient_clip=0", "force=perhaps", "model._target_=os.system",
-            "dataset._target_=kanmlip.models.mace.MACE", "basis._target_=builtins.print", "trainer.optimizer.lr=inf",
-        ]
-    ),
+    st.sampled_from(KNOWN),
 )  # fmt: skip
+
+
+@pytest.mark.parametrize("argument", KNOWN)
+def test_each_argument_that_is_known_to_be_wrong_is_refused(argument: str, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = refused(["model=nequip", "dataset=toy", "budget=smoke", "placement=output", argument], place, capsys)
+    assert argument.partition("=")[0].split(".")[-1] in said
 
 
 @generated

@@ -81,7 +81,7 @@ def test_the_carbon_stand_in_is_a_partition(repository: Path) -> None:
     assert len(set.union(*parts)) == sum(map(len, parts)) == 449
 
 
-def test_a_file_with_another_checksum_is_refused_unless_asked_for(repository: Path, tmp_path: Path) -> None:
+def test_a_file_with_another_checksum_is_refused_unless_asked_for(repository: Path, tmp_path: Path, silver) -> None:
     dataset = whole_dataset(repository / "conf", "ag")
     with pytest.raises(DataError, match=r"dataset=ag is not under the data root.*KANMLIP_DATA.*doi"):
         dataset.check(tmp_path)
@@ -90,7 +90,39 @@ def test_a_file_with_another_checksum_is_refused_unless_asked_for(repository: Pa
         (tmp_path / "ag" / name).write_bytes(b"something else")
     with pytest.raises(DataError, match=r"sha256.*dataset.verify=false"):
         dataset.check(tmp_path)
-    dataset.model_copy(update={"verify": False}).check(tmp_path)
+    unverified = dataset.model_copy(update={"verify": False})
+    with pytest.raises(DataError, match=r"train.extxyz.xz"):  # its content is looked at before a run starts, then
+        unverified.check(tmp_path)
+    for name in dataset.files.values():
+        ase.io.write(tmp_path / "frames.xyz", silver, format="extxyz")
+        (tmp_path / "ag" / name).write_bytes(lzma.compress((tmp_path / "frames.xyz").read_bytes()))
+    unverified.check(tmp_path)
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_more_structures_than_there_are_is_refused_before_anything_is_made(split: str, repository: Path, tmp_path: Path) -> None:
+    toy = whole_dataset(repository / "conf", "toy").model_copy(update={f"n_{split}": 81})
+    with pytest.raises(DataError, match=rf"dataset.n_{split}=81, but toy has (80|20) {split} structures; choose at most that many"):
+        toy.check(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["ag", "carbon", "sio2_bec"])
+def test_more_structures_than_a_published_set_has_is_refused_before_it_is_loaded(
+    name: str, repository: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("KANMLIP_CACHE", str(tmp_path))
+    dataset = real(name, repository, n_train=2, n_val=100_000)
+    for _ in range(2):  # counted, then remembered
+        with pytest.raises(DataError, match=rf"dataset.n_val=100000, but {name} has \d+ val structures; choose at most that many"):
+            dataset.check(data_root())
+        monkeypatch.setattr(type(dataset), "sources", lambda *arguments: pytest.fail("read again"))
+    dataset.model_copy(update={"n_val": 3}).check(data_root())
+    for note in (tmp_path / "split_sizes").iterdir():
+        note.write_text("{not whole")
+    monkeypatch.undo()
+    monkeypatch.setenv("KANMLIP_CACHE", str(tmp_path))
+    with pytest.raises(DataError, match=r"dataset.n_val=100000"):
+        dataset.check(data_root())
 
 
 def test_reference_energies_are_least_squares_and_of_minimum_norm_for_one_composition(silver) -> None:
