@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from kanmlip.placement.report import PlacementReport
 
 SPLITS = ("train", "val", "test")
+PROCESSES_A_CORE = 4  # of one run; more are a slip of the pen
 CALIBRATION_FRAMES = 8  # enough atoms for the input scale of a head: 71 atoms a frame have some 2,000 edges
 
 
@@ -115,7 +116,8 @@ def resolve_device(device: str, count: int = 1) -> str:
     """``cpu`` or ``cuda``; ``auto`` is CUDA where there is one.
 
     Raises:
-        ConfigError: If CUDA is asked for and there is none, or fewer GPUs than processes.
+        ConfigError: If CUDA is asked for and there is none, or there are fewer GPUs than processes, or so few cores that the machine would
+            do nothing but change between processes.
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("trainer.device=cuda, but torch finds no CUDA device; use trainer.device=auto or trainer.device=cpu")
@@ -124,6 +126,9 @@ def resolve_device(device: str, count: int = 1) -> str:
         raise ConfigError(
             f"trainer.devices={count}, but torch finds {torch.cuda.device_count()} GPU(s); set trainer.devices={torch.cuda.device_count()}"
         )
+    most = PROCESSES_A_CORE * find_devices("cpu")[0].capacity
+    if chosen == "cpu" and count > most:
+        raise ConfigError(f"trainer.devices={count}, but this process may use {most // PROCESSES_A_CORE} core(s); choose at most {most}")
     return chosen
 
 
