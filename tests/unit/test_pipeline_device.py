@@ -23,7 +23,7 @@ def test_cuda_is_refused_where_there_is_none() -> None:
         resolve_device("cuda")
 
 
-@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 def test_more_processes_than_gpus_are_refused() -> None:
     count = torch.cuda.device_count()
     assert resolve_device("cuda", count) == "cuda"
