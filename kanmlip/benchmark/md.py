@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from kanmlip.benchmark.interleave import interleave, paired
 from kanmlip.benchmark.machine import Watch
-from kanmlip.benchmark.md_contenders import MDContender, MDPlan
+from kanmlip.benchmark.md_contenders import PORTABLE, MDContender, MDPlan
 from kanmlip.benchmark.md_memory import STEPS, measure_memory
 from kanmlip.benchmark.md_modes import make_evaluate
 from kanmlip.benchmark.md_record import MDCase, MDMemory, MDResult, MDTiming
@@ -159,7 +159,8 @@ def _case(
     seconds = interleave(calls, rounds, warmup=0)
     quietness = watch.stop()
     return MDCase(
-        model=plan.model, size=plan.size, device=plan.device, backend=plan.backend, dtype=setting.trainer.precision, atoms=atoms,
+        model=plan.model, size=plan.size, device=plan.device, backend=plan.backend, portable_backend=PORTABLE,
+        dtype=setting.trainer.precision, atoms=atoms,
         edges=int(setting.model.collate([trajectory.start]).edge_index.shape[1]), steps_asked=asked, steps=rounds * turn, rounds=rounds,
         ensemble=plan.ensemble, temperature_K=plan.settings.temperature_K, timestep_fs=plan.settings.timestep_fs,
         environment=describe(plan.device, 1, "toy"), quiet=quietness.quiet, machine=asdict(quietness),

@@ -12,7 +12,7 @@ from kanmlip.models.potential import EnergyPotential
 from kanmlip.placement.report import PlacementReport
 
 # The form of a KAN that needs PyTorch's own operators only, which a file for another program has to have.
-PORTABLE = "reference"
+PORTABLE = "inductor"
 
 
 @dataclass(frozen=True)

@@ -103,6 +103,7 @@ class MDCase(_Part):
         size: Column of its sizes.
         device: ``cpu`` or ``cuda``.
         backend: Of the KANs.
+        portable_backend: Of those that AOTInductor compiled; in older files always what is the default.
         dtype: Precision of the networks.
         atoms: Number of atoms.
         edges: Directed edges of the structure at the start.
@@ -124,6 +125,7 @@ class MDCase(_Part):
     size: str
     device: str
     backend: str
+    portable_backend: str = "reference"
     dtype: str
     atoms: int
     edges: int

@@ -76,7 +76,8 @@ def _case_line(case: MDCase) -> str:
     cut = "" if case.steps == case.steps_asked else f" ({case.steps_asked:,} were asked for; fewer fit the time allowed)"
     return (
         f"{case.edges:,} edges; {case.ensemble}, {case.temperature_K:g} K, {case.timestep_fs:g} fs; {case.steps:,} steps of each{cut}; "
-        f"KAN backend {case.backend}, for AOTInductor reference.\n" + environment_lines(case.environment, case.rounds, _quietness(case))
+        f"KAN backend {case.backend}, for AOTInductor {case.portable_backend}.\n"
+        + environment_lines(case.environment, case.rounds, _quietness(case))
     )
 
 

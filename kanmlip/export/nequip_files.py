@@ -29,7 +29,7 @@ def write_package(run: LoadedRun, path: Path) -> Difference:
     ``nequip-compile`` and turn it into an ML-IAP file with ``nequip-prepare-lmp-mliap``.
 
     Args:
-        run: Loaded with ``backend="reference"``; its heads are changed.
+        run: Loaded with ``backend="inductor"``, since upstream's tools compile what is in the file; its heads are changed.
         path: Must end with ``.nequip.zip``.
 
     Raises:

@@ -101,7 +101,7 @@ def _torchsim(export: Export) -> None:
 def _package(export: Export) -> None:
     from kanmlip.export.nequip_files import write_package
 
-    run = export.reload("reference")
+    run = export.reload("inductor")
     path = export.folder / f"{run.folder.name}.nequip.zip"
     export.written[path] = str(write_package(run, path))
     target = f"pair_{family(run.config.model)}"

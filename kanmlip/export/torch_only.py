@@ -10,6 +10,7 @@ from torch import Tensor, fx, nn
 from kanmlip.errors import ConfigError
 from kanmlip.export.loading import LoadedRun
 from kanmlip.kan import KANLayer
+from kanmlip.kan.spec import PLAIN
 from kanmlip.placement.place import find_targets
 
 # What readers of a nequip ScalarMLPFunction look at.
@@ -19,7 +20,8 @@ KEPT_ATTRIBUTES = ("dims", "is_nonlinear")
 def record_heads(run: LoadedRun) -> None:
     """Put a ``torch.fx.GraphModule`` in the place of every KAN head of a run, in place; it has the head's own tensors.
 
-    The recording is of the ``reference`` form, whose every operation is PyTorch's own, so the run must be loaded with that backend.
+    The recording is of a form whose every operation is PyTorch's own, so the run must be loaded with such a backend: ``inductor`` for
+    files that are going to be compiled, else ``reference``.
 
     Raises:
         ConfigError: If a head has another backend.
@@ -33,11 +35,13 @@ def record(head: nn.Module) -> fx.GraphModule:
     """A head as a module of PyTorch.
 
     Raises:
-        ConfigError: If its backend is not ``reference``.
+        ConfigError: If its backend is none of ``PLAIN``.
     """
     backends = {module.backend for module in head.modules() if isinstance(module, KANLayer)}
-    if backends != {"reference"}:
-        raise ConfigError(f"backend={', '.join(sorted(backends))}: files that load with torch only need heads with backend=reference")
+    if not backends <= set(PLAIN):
+        raise ConfigError(
+            f"backend={', '.join(sorted(backends))}: files that load with torch only need heads with backend={' or '.join(PLAIN)}"
+        )
     graph = trace(head)
     for node in graph.nodes:
         # Annotations of our files are strings, which scripts do not resolve; an argument that may be left out needs one.

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from kanmlip.kan.basis import Basis, check_count, check_derivative, check_grid
 from kanmlip.kan.family import Gaussians
+from kanmlip.kan.gaussian import bell
 
 
 class AdaptiveGaussian(Basis):
@@ -52,7 +53,7 @@ class AdaptiveGaussian(Basis):
         centres, inverse_widths = self.shape().to(x)
         u = (x.unsqueeze(-1) - centres) * inverse_widths
         # From order to order, as powers of u would overflow where the exponential is zero.
-        before, current = torch.zeros_like(u), torch.exp(-u.square())
+        before, current = torch.zeros_like(u), bell(u)
         for n in range(derivative):
             before, current = current, -2 * inverse_widths * (u * current + n * inverse_widths * before)
         return current

@@ -30,11 +30,14 @@ class Basis(nn.Module, ABC):
         pad: Columns on either side of the K that ``write`` uses as scratch.
         smoothness: Number of continuous derivatives, infinite unless a basis says otherwise. Molecular dynamics needs 2: with 1
             force constants jump, with 0 forces.
+        one_formula: Whether all functions have one formula, which compilers work out where it is needed; not if a function is made
+            of those before it.
     """
 
     num_basis: int
     pad: int = 0
     smoothness: float = math.inf
+    one_formula: bool = True
 
     def __init__(self, num_basis: int) -> None:
         super().__init__()
@@ -52,6 +55,10 @@ class Basis(nn.Module, ABC):
             x: Points of any shape.
             derivative: Order d, 0 to 3.
         """
+
+    def rows(self, x: Tensor) -> Tensor:
+        """``evaluate`` with the points innermost, [..., in] → [..., K, in]: what a compiler stores of it, it stores in this order."""
+        return self.evaluate(x).transpose(-1, -2)
 
     def forward(self, x: Tensor) -> Tensor:
         """Values φ_k(x): [...] → [..., K]."""
@@ -115,6 +122,15 @@ class Basis(nn.Module, ABC):
 @functools.cache
 def _parameters(basis: type[Basis]) -> tuple[str, ...]:
     return tuple(inspect.signature(basis).parameters)
+
+
+def both_ways(centres: Tensor) -> dict[str, Tensor]:
+    """Constants ``centres`` [K] and ``centre_column`` [K, 1].
+
+    PyTorch's compiler writes a constant of one dimension and up to eight numbers into its code, as a search by comparisons for every
+    element; one of two dimensions it reads from memory.
+    """
+    return {"centres": centres, "centre_column": centres.unsqueeze(-1)}
 
 
 def check_derivative(derivative: int) -> None:

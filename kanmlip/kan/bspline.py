@@ -9,7 +9,7 @@ from math import comb, factorial
 import torch
 from torch import Tensor
 
-from kanmlip.kan.basis import TOGETHER, check_derivative
+from kanmlip.kan.basis import TOGETHER
 from kanmlip.kan.local import LocalBasis, check_order
 from kanmlip.kan.memory import scratch
 
@@ -39,22 +39,20 @@ class BSpline(LocalBasis):
         super().__init__(grid, grid_min, grid_max, smoothness=order - 1, pieces=_pieces(order))
         self.order = order
 
-    def evaluate(self, x: Tensor, derivative: int = 0) -> Tensor:
-        """See :meth:`Basis.evaluate`; M(t) = Σ_j (−1)^j C(p + 1, j) ((p + 1)/2 − j − |t|)₊^p / p!, t = (x − c_k)/h."""
-        check_derivative(derivative)
-        t = (x.unsqueeze(-1) - self.centres) / self.spacing
+    def bump(self, t: Tensor, derivative: int = 0) -> Tensor:
+        """See :meth:`LocalBasis.bump`; M(t) = Σ_j (−1)^j C(p + 1, j) ((p + 1)/2 − j − |t|)₊^p / p!."""
         # Not abs(): its derivative is zero at zero, which would make the second derivative of M wrong there.
         negative = t < 0
         distance = torch.where(negative, -t, t)
         power = self.order - derivative
         if power < 0:
             return torch.zeros_like(t)
-        total = torch.zeros_like(t)
+        total = t
         for j in range((self.order + 2) // 2):
             reach = (self.order + 1) / 2 - j
             # A step is taken from the right, as ``write`` does: a mixture of sides would not be the derivative of any sum.
             term = torch.relu(reach - distance).pow(power) if power else ((t >= -reach) & (t < reach)).to(t.dtype)
-            total = total + (-1) ** j * comb(self.order + 1, j) * term
+            total = term if j == 0 else total + (-1) ** j * comb(self.order + 1, j) * term
         total = total / (factorial(power) * self.spacing**derivative)
         return torch.where(negative, total, -total) if derivative % 2 else total
 

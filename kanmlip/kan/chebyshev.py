@@ -27,6 +27,7 @@ class Chebyshev(Basis):
     """
 
     degrees: Tensor
+    one_formula = False
 
     def __init__(self, degree: int = 8, width: float = 2.0) -> None:
         check_count("degree", degree, 1)

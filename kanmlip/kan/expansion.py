@@ -12,6 +12,13 @@ from torch import Tensor, nn
 from kanmlip.kan.basis import TOGETHER, Basis
 from kanmlip.kan.spec import BACKENDS, read_settings, write_spec
 
+# Outputs up to which compilers do better with a sum for each of them than with a product of stored functions and weights.
+FEW_OUTPUTS = 8
+# Inputs below which a vector of a processor's registers is not full.
+FEW_INPUTS = 16
+# Points at zero whose functions are reduced to those of one: less than this compilers would work out again for every input.
+_ZEROS = 16
+
 
 class Expansion(nn.Module):
     """The functions φ_1 … φ_K of a basis and, as one more, SiLU.
@@ -48,17 +55,46 @@ class Expansion(nn.Module):
         return torch.cat([functions, _silu(x, derivative).unsqueeze(-1)], dim=-1) if self.base else functions
 
     def combine(self, x: Tensor, weight: Tensor) -> Tensor:
-        """Σ_ki φ_k(x_i) W_oki in differentiable PyTorch: x [..., in], weight [out, columns, in] → [..., out].
-
-        Inputs are innermost in what is stored, and SiLU's column is not put beside the others: compilers do several inputs at a time.
-        """
+        """Σ_ki φ_k(x_i) W_oki in differentiable PyTorch, by the definition: x [..., in], weight [out, columns, in] → [..., out]."""
         basis = self.basis.kernel()
-        size = basis.num_basis
-        weight = self.kernel_weight(weight)
         functions = basis.evaluate(x)
         if self.zero_preserving:
             functions = functions - basis.evaluate(x.new_zeros([1]))
-        y = nn.functional.linear(functions.transpose(-1, -2).flatten(-2), weight[:, :size].flatten(1))
+        return self._product(functions.transpose(-1, -2), x, self.kernel_weight(weight))
+
+    def combine_compiled(self, x: Tensor, weight: Tensor, inputs: int, outputs: int) -> Tensor:
+        """``combine`` in the form that PyTorch's compiler does best with: x [N, in] → [N, out].
+
+        Innermost in what it stores is what there are many of: rows, where inputs are few. Of few outputs each is a sum of its own, which
+        it fuses with the functions instead of storing them.
+
+        Args:
+            x: Inputs [N, in].
+            weight: W [out, columns, in].
+            inputs: ``in``, which a recording of what is done cannot ask ``x`` for.
+            outputs: ``out``.
+        """
+        basis, weight = self.basis.kernel(), self.kernel_weight(weight)
+        size, few = basis.num_basis, inputs < FEW_INPUTS
+        x = x.t() if few else x
+        functions = basis.rows(x)
+        if self.zero_preserving:
+            functions = functions - basis.rows(x.new_zeros([_ZEROS])).amax(-1, keepdim=True)
+        if few:
+            y = weight[:, :size].transpose(1, 2).flatten(1) @ functions.flatten(0, 1)
+            return (y + weight[:, size] @ _silu(x, 0) if self.base else y).t().contiguous()
+        if outputs > FEW_OUTPUTS or not basis.one_formula:
+            return self._product(functions, x, weight)
+        sums = [(functions * weight[o, :size]).sum((-2, -1)) for o in range(outputs)]
+        if self.base:
+            silu = _silu(x, 0)
+            sums = [total + (silu * weight[o, size]).sum(-1) for o, total in enumerate(sums)]
+        return torch.stack(sums, dim=-1)
+
+    def _product(self, functions: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+        """Functions [..., K, in] and SiLU times their weights; not side by side, since compilers do several inputs of one at a time."""
+        size = self.basis.kernel().num_basis
+        y = nn.functional.linear(functions.flatten(-2), weight[:, :size].flatten(1))
         return y + nn.functional.linear(_silu(x, 0), weight[:, size]) if self.base else y
 
     def kernel_weight(self, weight: Tensor) -> Tensor:

@@ -43,8 +43,9 @@ class KANLayer(nn.Module):
             a LayerNorm without parameters, as in FastKAN: steep at zero input, so energies jump at the cutoff; ``none``.
         backend: ``auto`` takes the fastest kernels for the device at hand; ``cpu`` (C++, compiled on first use), ``triton``
             (CUDA) and ``torch`` (plain PyTorch) name one; none of these stores the expanded basis, but that ``torch`` keeps it
-            for the passes of a small layer (``kept``). ``reference`` stores it and is differentiated by PyTorch itself.
-            The attribute may be changed at any time.
+            for the passes of a small layer (``kept``). ``reference`` stores it and is differentiated by PyTorch itself;
+            ``inductor`` is the same in the form that PyTorch's compiler does best with, and slow without it. The attribute may be
+            changed at any time.
 
     Raises:
         ValueError: If a width is below 1 or ``norm`` or ``backend`` is not one of the choices.
@@ -106,6 +107,10 @@ class KANLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x [..., in] to [..., out]."""
+        if self.backend == "inductor":
+            rows = self.normalise(x).reshape(-1, self.in_features)
+            y = self.expansion.combine_compiled(rows, self.effective_weight, self.in_features, self.out_features)
+            return torch.unflatten(y, 0, x.shape[:-1])
         if (
             self.backend == "reference"
             or x.dtype not in (torch.float32, torch.float64)

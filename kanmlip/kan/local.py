@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from kanmlip.kan.basis import Basis, check_count, check_derivative, check_grid
+from kanmlip.kan.basis import Basis, both_ways, check_count, check_derivative, check_grid
 from kanmlip.kan.family import LocalPolynomials
 
 
@@ -15,7 +16,7 @@ class LocalBasis(Basis):
     """Shifted copies of one symmetric bump over P intervals of a uniform grid, P − 1 + ``grid`` of them.
 
     Function k begins at ``grid_min`` + (k − P + 1) ``spacing``: all that reach into the grid, and beyond it all fall to zero.
-    A subclass calls ``set_up``, and implements ``evaluate`` independently of the pieces.
+    A subclass implements ``bump``.
 
     Attributes:
         grid: Intervals between ``grid_min`` and ``grid_max``.
@@ -26,6 +27,7 @@ class LocalBasis(Basis):
     """
 
     centres: Tensor
+    centre_column: Tensor
     smoothness: int
     grid: int
     grid_min: float
@@ -46,10 +48,23 @@ class LocalBasis(Basis):
         self.pieces = pieces
         self.register_constants()
 
+    @abstractmethod
+    def bump(self, t: Tensor, derivative: int = 0) -> Tensor:
+        """The bump at t = (x − c)/``spacing``, or its derivative by x, in differentiable PyTorch and not by ``pieces``."""
+
+    def evaluate(self, x: Tensor, derivative: int = 0) -> Tensor:
+        """See :meth:`Basis.evaluate`."""
+        check_derivative(derivative)
+        return self.bump((x.unsqueeze(-1) - self.centres) / self.spacing, derivative)
+
+    def rows(self, x: Tensor) -> Tensor:
+        """See :meth:`Basis.rows`."""
+        return self.bump((x.unsqueeze(-2) - self.centre_column) * (1 / self.spacing))
+
     def constants(self) -> dict[str, Tensor]:
-        """Centres c_k [K] of the functions."""
+        """Centres c_k of the functions, [K] and [K, 1]."""
         first = 1 - len(self.pieces) / 2
-        return {"centres": self.grid_min + self.spacing * (torch.arange(self.num_basis, dtype=torch.float64) + first)}
+        return both_ways(self.grid_min + self.spacing * (torch.arange(self.num_basis, dtype=torch.float64) + first))
 
     def family(self) -> LocalPolynomials:
         """See :meth:`Basis.family`."""

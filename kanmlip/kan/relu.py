@@ -7,7 +7,6 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
-from kanmlip.kan.basis import check_derivative
 from kanmlip.kan.local import LocalBasis, check_order
 
 ORDERS = (1, 2, 3, 4, 5)
@@ -35,11 +34,9 @@ class ReLUPower(LocalBasis):
         super().__init__(grid, grid_min, grid_max, smoothness=order - 1, pieces=_pieces(order))
         self.order = order
 
-    def evaluate(self, x: Tensor, derivative: int = 0) -> Tensor:
-        """See :meth:`Basis.evaluate`; φ = w^p with w = (1 − u)₊(1 + u)₊, u = (x − c_k)/2h, so that w' = −2u and w'' = −2."""
-        check_derivative(derivative)
-        half = _SUPPORT / 2 * self.spacing
-        u = (x.unsqueeze(-1) - self.centres) / half
+    def bump(self, t: Tensor, derivative: int = 0) -> Tensor:
+        """See :meth:`LocalBasis.bump`; φ = w^p with w = (1 − u)₊(1 + u)₊, u = t/2, so that w' = −2u and w'' = −2."""
+        u = t / (_SUPPORT / 2)
         w = torch.relu(1 - u) * torch.relu(1 + u)
         p = self.order
         if derivative == 0:
@@ -51,7 +48,7 @@ class ReLUPower(LocalBasis):
             total = 4 * p * (p - 1) * u.square() * _power(w, p - 2) - 2 * p * _power(w, p - 1)
         else:
             total = 12 * p * (p - 1) * u * _power(w, p - 2) - 8 * p * (p - 1) * (p - 2) * u.pow(3) * _power(w, p - 3)
-        return total / half**derivative
+        return total / (_SUPPORT / 2 * self.spacing) ** derivative
 
 
 def _power(w: Tensor, exponent: int) -> Tensor:

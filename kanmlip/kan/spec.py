@@ -9,8 +9,10 @@ from typing import Any, Literal, cast, get_args
 
 from kanmlip.kan.basis import Basis
 
-Backend = Literal["auto", "reference", "torch", "cpu", "triton"]
+Backend = Literal["auto", "reference", "inductor", "torch", "cpu", "triton"]
 BACKENDS: tuple[str, ...] = get_args(Backend)
+# Those whose every operation is one of PyTorch's own, so that files with them need nothing else.
+PLAIN = ("reference", "inductor")
 
 _CLASSES: dict[str, type[Basis]] = {}
 

@@ -96,6 +96,6 @@ def patchwork(run: LoadedRun) -> dict[str, int]:
         counts[basis] += 1
         new = KAN(kan.widths, compose_run(["model=nequip", "placement=output", f"basis={basis}", "dataset=toy"]).basis.build())
         new.to(run.dtype).imitate(seen[0], kan(seen[0]))
-        new.set_backend("reference")
+        new.set_backend(kan.layers[0].backend)
         run.potential.upstream.set_submodule(path, new.eval().requires_grad_(False))
     return counts

@@ -47,7 +47,7 @@ torch.save({name: output[name].detach() for name in ("total_energy", "forces")},
 )
 def test_recorded_heads_are_the_heads_without_our_classes(case: str, basis: str, run_of: Callable[..., Made]) -> None:
     run_dir, potential, _ = run_of(case, basis=basis)
-    run = load_potential(run_dir, backend="reference")
+    run = load_potential(run_dir, backend="inductor")
     assert depends_on_kanmlip(run.potential.upstream)
     record_heads(run)
     assert depends_on_kanmlip(run.potential.upstream) == []
@@ -57,8 +57,8 @@ def test_recorded_heads_are_the_heads_without_our_classes(case: str, basis: str,
     torch.testing.assert_close(recorded["forces"], original["forces"], rtol=0, atol=1e-9)
 
 
-def test_only_the_reference_backend_is_recorded(run_of: Callable[..., Made]) -> None:
-    with pytest.raises(ConfigError, match="backend=auto: files that load with torch only need heads with backend=reference"):
+def test_only_plain_pytorch_is_recorded(run_of: Callable[..., Made]) -> None:
+    with pytest.raises(ConfigError, match="backend=auto: files that load with torch only need heads with backend=reference or inductor"):
         record_heads(load_potential(run_of("nequip-output")[0]))
 
 
@@ -68,7 +68,7 @@ def test_a_package_is_the_model(case: str, precision: str, run_of: Callable[...,
 
     run_dir, potential, _ = run_of(case, precision=precision)
     path = tmp_path / "model.nequip.zip"
-    run = load_potential(run_dir, backend="reference")
+    run = load_potential(run_dir, backend="inductor")
     difference = write_package(run, path)
     assert max(difference.energy, difference.forces) <= TOLERANCE[precision]
     graph = run.config.model.collate([rattled_silver(seed=9)])
@@ -86,7 +86,7 @@ def with_every_basis(silver: list[Atoms], tmp_path: Path, request: pytest.Fixtur
     """An Allegro whose seven KANs have seven bases, in the precision of the test's parameter."""
     pytest.importorskip("allegro")
     run_dir, _, _ = make_run(tmp_path, silver, "allegro-all", *WITH_SEVEN_KANS["allegro-all"], precision=request.param)
-    run = load_potential(run_dir, backend="reference")
+    run = load_potential(run_dir, backend="inductor")
     assert set(patchwork(run).values()) == {1}
     return run
 
@@ -125,7 +125,7 @@ def test_upstreams_mliap_file_of_a_package_is_the_model(case: str, precision: st
     from kanmlip.export.nequip_files import write_package
 
     run_dir, potential, config = run_of(case, precision=precision)
-    write_package(load_potential(run_dir, backend="reference"), tmp_path / "model.nequip.zip")
+    write_package(load_potential(run_dir, backend="inductor"), tmp_path / "model.nequip.zip")
     with contained_global_state():
         main([str(tmp_path / "model.nequip.zip"), str(tmp_path / "model.nequip.lmp.pt"), "--no-compile"])
         interface = torch.load(tmp_path / "model.nequip.lmp.pt", weights_only=False)
@@ -161,7 +161,7 @@ def test_a_package_loads_where_kanmlip_is_not(run_of: Callable[..., Made], tmp_p
     from kanmlip.export.nequip_files import write_package
 
     run_dir, potential, _ = run_of("allegro-all")
-    run = load_potential(run_dir, backend="reference")
+    run = load_potential(run_dir, backend="inductor")
     expected = potential(probe_graph(run))
     write_package(run, tmp_path / "model.nequip.zip")
     command = [sys.executable, "-c", READ_ALONE, "model.nequip.zip", "output.pt"]
@@ -178,7 +178,7 @@ def test_a_compiled_model_is_the_model(case: str, precision: str, run_of: Callab
     from kanmlip.export.nequip_files import write_package
 
     run_dir, potential, _ = run_of(case, precision=precision)
-    run = load_potential(run_dir, backend="reference")
+    run = load_potential(run_dir, backend="inductor")
     target = f"pair_{case.split('-', maxsplit=1)[0]}"
     package, path = tmp_path / "model.nequip.zip", tmp_path / "model.nequip.pt2"
     write_package(run, package)

@@ -73,7 +73,7 @@ def test_third_derivatives(basis_class: type[Basis]) -> None:
 
 @each_basis
 @each_option
-@pytest.mark.parametrize("backend", ["auto", "reference"])
+@pytest.mark.parametrize("backend", ["auto", "reference", "inductor"])
 def test_a_layer_is_the_sum_of_its_functions(basis_class: type[Basis], options: dict[str, object], backend: str) -> None:
     """Σ_ki φ_k(x_i/s_i) W_oki, term by term from the definitions of the functions, also where there are no rows."""
     layer = make((4, 3), basis_class, **options).layers[0]
@@ -259,7 +259,7 @@ def test_compiles_to_the_reference_form() -> None:
         ({"in_features": 1, "out_features": 1, "norm": "batch"}, "norm=batch is not known; choose from: scale, layer, none"),
         (
             {"in_features": 1, "out_features": 1, "backend": "fast"},
-            "backend=fast is not known; choose from: auto, reference, torch, cpu, triton",
+            "backend=fast is not known; choose from: auto, reference, inductor, torch, cpu, triton",
         ),
     ],
 )
