@@ -8,6 +8,7 @@ from kanmlip.benchmark.md_record import Match, Mode
 from kanmlip.benchmark.step import StepPlan, build, prepare
 from kanmlip.benchmark.training_step import Setting
 from kanmlip.dynamics.settings import Ensemble, MDSettings
+from kanmlip.kan import KAN
 from kanmlip.models.potential import EnergyPotential
 from kanmlip.placement.report import PlacementReport
 
@@ -33,6 +34,7 @@ class MDPlan:
         steps: Of each contender, by system.
         rounds: Turns that they are made in.
         memory: Measure it, in a process a contender.
+        keep_hidden: See :class:`kanmlip.kan.KAN`; of every KAN.
     """
 
     model: str
@@ -48,6 +50,7 @@ class MDPlan:
     steps: tuple[int, ...]
     rounds: int
     memory: bool
+    keep_hidden: bool = True
 
     @property
     def settings(self) -> MDSettings:
@@ -72,6 +75,9 @@ class MDPlan:
         if not isinstance(potential, EnergyPotential):
             raise TypeError(f"{self.model} has no energy")
         potential.eval().requires_grad_(False)
+        for module in potential.modules():
+            if isinstance(module, KAN):
+                module.keep_hidden = self.keep_hidden
         return potential, report
 
     def _step_plan(self, backend: str) -> StepPlan:

@@ -104,6 +104,7 @@ class MDCase(_Part):
         device: ``cpu`` or ``cuda``.
         backend: Of the KANs.
         portable_backend: Of those that AOTInductor compiled; in older files always what is the default.
+        keep_hidden: Whether the KANs keep their hidden values for the backward pass or work them out again.
         dtype: Precision of the networks.
         atoms: Number of atoms.
         edges: Directed edges of the structure at the start.
@@ -126,6 +127,7 @@ class MDCase(_Part):
     device: str
     backend: str
     portable_backend: str = "reference"
+    keep_hidden: bool = True
     dtype: str
     atoms: int
     edges: int

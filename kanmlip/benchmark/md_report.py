@@ -74,9 +74,10 @@ def file_name(size: str, device: str) -> str:
 
 def _case_line(case: MDCase) -> str:
     cut = "" if case.steps == case.steps_asked else f" ({case.steps_asked:,} were asked for; fewer fit the time allowed)"
+    hidden = "" if case.keep_hidden else " (in eager mode hidden values are worked out again in the backward pass)"
     return (
         f"{case.edges:,} edges; {case.ensemble}, {case.temperature_K:g} K, {case.timestep_fs:g} fs; {case.steps:,} steps of each{cut}; "
-        f"KAN backend {case.backend}, for AOTInductor {case.portable_backend}.\n"
+        f"KAN backend {case.backend}{hidden}, for AOTInductor {case.portable_backend}.\n"
         + environment_lines(case.environment, case.rounds, _quietness(case))
     )
 

@@ -23,6 +23,7 @@ def add_options(md: argparse.ArgumentParser) -> None:
     md.add_argument("--minutes", type=float, default=None, help="cut steps to what fits; 0 for no bound (default: 20; on CUDA 0)")
     md.add_argument("--ensemble", choices=("langevin", "nose_hoover"), default="langevin", help="(default %(default)s)")
     md.add_argument("--no-memory", action="store_true", help="leave memory out, a process a contender")
+    md.add_argument("--recompute-hidden", action="store_true", help="frozen KANs keep their input alone between the passes: less memory")
     md.set_defaults(run=bench_md)
 
 
@@ -49,6 +50,11 @@ def bench_md(options: argparse.Namespace) -> int:
     systems = tuple(int(atoms) for atoms in choices("--sizes", options.sizes, map(str, SYSTEMS)))
     steps = tuple(STEPS[atoms] for atoms in systems) if options.steps is None else steps_of(options.steps, systems)
     minutes = MINUTES[options.device] if options.minutes is None else options.minutes
+    if options.recompute_hidden and (options.device != "cpu" or options.backend not in ("auto", "cpu")):
+        raise ConfigError(
+            f"--recompute-hidden is for compiled kernels on a CPU, not --device={options.device} --backend={options.backend}; "
+            f"choose --device=cpu and --backend=auto or cpu, or leave it out"
+        )
     if not minutes >= 0:
         raise ConfigError(f"--minutes={minutes} must be 0, for no bound, or more")
     models = choices("--models", options.models, MODELS)
@@ -56,7 +62,7 @@ def bench_md(options: argparse.Namespace) -> int:
         MDPlan(
             model, options.size, names(options.placements), names(options.bases), cast("tuple[Match, ...]", matches(options.match)),
             cast("tuple[Mode, ...]", modes), options.backend, options.device, options.ensemble, systems, steps, options.rounds,
-            not options.no_memory,
+            not options.no_memory, not options.recompute_hidden,
         )
         for model in models
     ]  # fmt: skip

@@ -32,6 +32,7 @@ class LoadOptions(TypedDict, total=False):
     dtype: str | torch.dtype | None
     device: str
     backend: str
+    keep_hidden: bool
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ def load_potential(
     dtype: str | torch.dtype | None = None,
     device: str = "cpu",
     backend: str = "auto",
+    keep_hidden: bool = True,
 ) -> LoadedRun:
     """Build the model of a run again and give it the averaged weights of a checkpoint.
 
@@ -73,6 +75,8 @@ def load_potential(
         dtype: float32 or float64; the precision of the training unless given.
         device: ``cpu``, ``cuda`` or ``auto``.
         backend: Which kernels compute the KANs; see :class:`kanmlip.kan.KANLayer`.
+        keep_hidden: Keep the values between the layers of KANs for the forces; ``False`` takes less memory and more time, see
+            :class:`kanmlip.kan.KAN`.
 
     Raises:
         ConfigError: If this is no run folder, its run is not finished, its weights do not fit, or an argument is none of the choices.
@@ -89,7 +93,7 @@ def load_potential(
     state = read_checkpoint(folder, checkpoint)
     stats = DataStats(**state["metadata"]["stats"])
     potential = config.model.build(stats, precision, config.seed)
-    place_heads(potential, config, precision, backend)
+    place_heads(potential, config, precision, backend, keep_hidden)
     fill(potential, config, state, f"{folder.name}: checkpoints/{checkpoint}.ckpt")
     potential.to(place_on).eval().requires_grad_(False)
     return LoadedRun(potential, config, tuple(stats.atomic_numbers), precision, folder, stats, place_on)
@@ -183,7 +187,7 @@ def read_checkpoint(folder: Path, checkpoint: str) -> dict[str, Any]:
     return state
 
 
-def place_heads(potential: Potential, config: RunConfig, dtype: torch.dtype, backend: str = "auto") -> None:
+def place_heads(potential: Potential, config: RunConfig, dtype: torch.dtype, backend: str = "auto", keep_hidden: bool = True) -> None:
     """Put untrained KANs where the run's placement has them; their scales, grids and weights come with a checkpoint.
 
     Raises:
@@ -196,6 +200,7 @@ def place_heads(potential: Potential, config: RunConfig, dtype: torch.dtype, bac
         potential.upstream.set_submodule(path, head.to(dtype=dtype))
         if isinstance(network, KAN):
             choose_backend(network, backend)
+            network.keep_hidden = keep_hidden
 
 
 def choose_backend(kan: KAN, backend: str) -> None:

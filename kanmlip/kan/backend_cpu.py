@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import torch
@@ -15,7 +15,7 @@ from kanmlip.kan.cpu.build import available
 from kanmlip.kan.expansion import Expansion
 from kanmlip.kan.family import Chebyshev, Gaussians, LocalPolynomials, Waves
 
-__all__ = ["available", "contract_input", "contract_output", "contract_weight", "input_gradients", "layer"]
+__all__ = ["available", "contract_input", "contract_output", "contract_weight", "input_gradients", "layer", "stack"]
 
 # As in cpu/plan.h.
 _EVEN_GAUSSIANS, _GAUSSIANS, _WAVES, _CHEBYSHEV, _LOCAL = range(5)
@@ -64,6 +64,13 @@ def layer(expansion: Expansion) -> Callable[[Tensor, Tensor, Tensor | None, Tens
         return None
     operator = _ops().layer.default
     return lambda x, weight, gain, scale: cast("Tensor", operator(x, weight, gain, scale, plan))
+
+
+def stack(
+    expansions: Sequence[Expansion], x: Tensor, weights: Sequence[Tensor], gains: Sequence[Tensor], scales: Sequence[Tensor]
+) -> Tensor:
+    """Layers in a row, of expansions that ``layer`` takes: as one node that keeps x alone if no weights are trained."""
+    return cast("Tensor", _ops().stack.default(x, weights, gains, scales, [_plan(expansion) for expansion in expansions]))
 
 
 def _ops() -> torch._ops._OpNamespace:

@@ -5,7 +5,7 @@ Backends may have nodes of their own for eager mode, as the compiled kernels hav
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from kanmlip.kan import backend_cpu
 from kanmlip.kan.backends import Contractions, resolve
 from kanmlip.kan.kept import Kept
 from kanmlip.kan.spec import read_settings
@@ -135,6 +136,14 @@ def layer(x: Tensor, weight: Tensor, shape: Tensor | None, spec: str, gain: Tens
     if not weight.requires_grad and (shape is None or not shape.requires_grad):
         return y
     return y + _apply(_ByParameters, weight, shape, hidden, own)
+
+
+def stack(x: Tensor, weights: Sequence[Tensor], specs: Sequence[str], gains: Sequence[Tensor], scales: Sequence[Tensor]) -> Tensor | None:
+    """See ``ops.stack``; eager mode only."""
+    runs = [] if _transformed() else [resolve(spec, x) for spec in specs]
+    if not runs or any(run.layer is None for run in runs):
+        return None
+    return backend_cpu.stack([run.expansion for run in runs], x, weights, gains, scales)
 
 
 def _transformed() -> bool:

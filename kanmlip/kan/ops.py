@@ -14,6 +14,7 @@ shorter way, because a dispatched operator costs as much as a small layer.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
@@ -76,6 +77,21 @@ def layer(x: Tensor, weight: Tensor, shape: Tensor | None, spec: str, gain: Tens
         weight = weight if gain is None else weight * gain
         return _REGISTERED.output(x if scale is None else x / scale, None, weight, shape, spec, 0)
     return gradients.layer(x, weight, shape, spec, gain, scale)
+
+
+def stack(x: Tensor, weights: Sequence[Tensor], specs: Sequence[str], gains: Sequence[Tensor], scales: Sequence[Tensor]) -> Tensor | None:
+    """Layers in a row, each as ``layer`` computes it; if no weights are trained, hidden values are worked out again in the backward pass.
+
+    Args:
+        x: Inputs [N, in].
+        weights: Of each layer, as are ``specs``, ``gains`` and ``scales``; for all these see ``layer``.
+
+    Returns:
+        Outputs [N, out]; none where there are no kernels for that, or something other than eager autograd looks on.
+    """
+    if torch.compiler.is_compiling() or _recording():
+        return None
+    return gradients.stack(x, weights, specs, gains, scales)
 
 
 def _recording() -> bool:

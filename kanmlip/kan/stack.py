@@ -13,6 +13,7 @@ from kanmlip.kan.basis import Basis
 from kanmlip.kan.calibration import match_moments
 from kanmlip.kan.imitation import imitate
 from kanmlip.kan.layer import KANLayer, Norm
+from kanmlip.kan.ops import stack
 from kanmlip.kan.spec import Backend, check_backend
 
 
@@ -26,6 +27,15 @@ class KAN(nn.Module):
         zero_preserving: f(0) = 0 exactly.
         norm: How each layer normalises its input; see :class:`KANLayer`.
         backend: Which kernels; see :class:`KANLayer` and ``set_backend``.
+
+    Attributes:
+        widths: As given.
+        keep_hidden: Keep the values between the layers for the backward pass, the default. ``False`` keeps the stack's input alone
+            and works them out again there: less memory, as in molecular dynamics of large cells, in more time, and the same numbers
+            to the last bit. It acts on weights that are not trained (``requires_grad_(False)``) of two layers or more with
+            ``norm="scale"``, in eager mode, by compiled kernels (``backend`` auto or cpu, on a CPU), and on bases without
+            parameters or mixing of functions (not on AdaptiveGaussian and TruncatedPower); anything else is computed as ever.
+            May be changed at any time.
 
     Raises:
         ValueError: If there are fewer than two widths, or a layer refuses its arguments.
@@ -45,6 +55,7 @@ class KAN(nn.Module):
         if len(widths) < 2:
             raise ValueError(f"widths={list(widths)} must have an input and an output width, such as [64, 64, 1]")
         self.widths = tuple(int(width) for width in widths)
+        self.keep_hidden = True
         self.layers = nn.ModuleList(
             KANLayer(before, after, basis, base=base, zero_preserving=zero_preserving, norm=norm, backend=backend)
             for before, after in pairwise(self.widths)
@@ -52,9 +63,30 @@ class KAN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x [..., widths[0]] to [..., widths[-1]]."""
+        if not torch.jit.is_scripting() and not self.keep_hidden:  # type: ignore[attr-defined]
+            y = self._without_hidden(x)
+            if y is not None:
+                return y
         for layer in self.layers:
             x = layer(x)
         return x
+
+    def _without_hidden(self, x: Tensor) -> Tensor | None:
+        """``forward`` where hidden values can be worked out again; none elsewhere."""
+        layers = [cast("KANLayer", layer) for layer in self.layers]
+        if len(layers) < 2 or x.dtype not in (torch.float32, torch.float64):
+            return None
+        for layer in layers:  # a hook wants to see what its layer is given
+            if layer.norm != "scale" or layer.expansion.basis.mixing() is not None or layer._forward_hooks or layer._forward_pre_hooks:
+                return None
+        y = stack(
+            x if x.dim() == 2 else x.reshape(-1, self.widths[0]),
+            [layer.weight for layer in layers],
+            [layer.expansion.specs[layer.backend] for layer in layers],
+            [layer.gain for layer in layers],
+            [layer.input_scale for layer in layers],
+        )
+        return y if y is None or x.dim() == 2 else y.view(*x.shape[:-1], self.widths[-1])
 
     def set_backend(self, backend: str) -> None:
         """Choose the kernels of every layer; the weights are the same.

@@ -13,6 +13,7 @@ from ase.calculators.calculator import PropertyNotImplementedError
 from kanmlip.errors import DataError
 from kanmlip.export import ase as export_ase
 from kanmlip.export.loading import LoadedRun
+from kanmlip.kan import KAN
 from kanmlip.models.potential import Potential
 from tests.conftest import rattled_silver
 from tests.export.conftest import Made
@@ -43,6 +44,19 @@ def test_every_basis_comes_back(basis: str, run_of: Callable[..., Made]) -> None
         atoms.calc = export_ase.load(run_dir, backend=backend)
         assert atoms.get_potential_energy() == pytest.approx(float(expected["energy"]), abs=1e-9)
         np.testing.assert_allclose(atoms.get_forces(), expected["forces"].numpy(), rtol=0, atol=1e-9)
+
+
+def test_hidden_values_are_kept_unless_told_otherwise(run_of: Callable[..., Made]) -> None:
+    """Recomputed ones are the same to the last bit."""
+    run_dir, _, _ = run_of("allegro-all")
+    atoms = rattled_silver(seed=9)
+    forces = []
+    for options in ({}, {"keep_hidden": False}):
+        atoms.calc = export_ase.load(run_dir, **options)
+        kans = [module for module in atoms.calc.run.potential.modules() if isinstance(module, KAN)]
+        assert {kan.keep_hidden for kan in kans} == {not options}
+        forces.append(atoms.get_forces())
+    assert np.array_equal(*forces)
 
 
 def test_the_precision_can_be_chosen(run_of: Callable[..., Made]) -> None:

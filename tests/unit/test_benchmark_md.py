@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from kanmlip.dynamics.settings import MDSettings
 from kanmlip.errors import ConfigError, KanmlipError
 from kanmlip.export.ase import KanmlipCalculator
 from kanmlip.export.loading import LoadedRun
+from kanmlip.kan import KAN, backend_cpu
 
 PLAN = MDPlan(
     "allegro", "smoke", ("output",), ("gaussian",), ("parameters",), ("eager",), "torch", "cpu", "langevin", (71,), (4,), 2, memory=False
@@ -197,6 +199,25 @@ def test_a_contender_computes_what_the_calculator_of_a_run_computes(trajectory: 
     assert calculator.latest[0] == atoms.get_potential_energy()
     assert np.array_equal(calculator.latest[1], atoms.get_forces())
     assert calculator.results["forces"] is given[0]
+
+
+def test_contenders_keep_hidden_values_or_recompute_them(trajectory: Trajectory) -> None:
+    """The same forces to the last bit, and in the whole of a model less memory."""
+    pytest.importorskip("allegro")
+    found, peaks = [], []
+    for keep in (True, False):
+        plan = replace(PLAN, backend="auto", bases=("bspline",), placements=("all",), keep_hidden=keep)
+        setting = plan.prepare()
+        potential, report = plan.build(setting, MDContender("all", "bspline", "parameters", "eager"))
+        kans = [module for module in potential.modules() if isinstance(module, KAN)]
+        assert len(kans) == len(report.replaced) and {kan.keep_hidden for kan in kans} == {keep}
+        evaluate, graph = md_modes.eager(potential, "cpu"), setting.model.collate([trajectory.start])
+        found.append(evaluate(graph))
+        peaks.append(allocated_peak_mib(lambda evaluate=evaluate, graph=graph: evaluate(graph)))
+    assert found[0][0] == found[1][0] and np.array_equal(found[0][1], found[1][1])
+    assert peaks[1] <= peaks[0]
+    if backend_cpu.available():
+        assert peaks[1] < peaks[0]
 
 
 @pytest.mark.parametrize(("model", "package"), [("allegro", "allegro"), ("mace", "mace")])

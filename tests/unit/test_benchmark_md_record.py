@@ -52,6 +52,15 @@ def test_cases_come_back_with_their_file(tmp_path: Path) -> None:
     assert kan.memory is not None and kan.memory.process_less_empty == 50.0
 
 
+def test_records_from_before_hidden_values_could_be_recomputed_kept_them(tmp_path: Path) -> None:
+    written(tmp_path, "md_paper.json", case(71).model_copy(update={"keep_hidden": False}))
+    assert [one.keep_hidden for one in read_md_benchmarks(tmp_path)] == [False]
+    plain = json.loads((tmp_path / "md_paper.json").read_text())
+    del plain["cases"][0]["keep_hidden"]
+    (tmp_path / "md_paper.json").write_text(json.dumps(plain))
+    assert [one.keep_hidden for one in read_md_benchmarks(tmp_path)] == [True]
+
+
 def test_no_file_is_no_case(tmp_path: Path) -> None:
     assert read_md_benchmarks(tmp_path) == []
     assert read_md_benchmarks(tmp_path / "nowhere") == []

@@ -10,6 +10,7 @@ import pytest
 
 from kanmlip.benchmark import md
 from kanmlip.benchmark.bars import md_bars
+from kanmlip.benchmark.md_contenders import MDPlan
 from kanmlip.benchmark.md_record import MDCase, MDMemory, MDResult, MDTiming, read_md_benchmarks
 from kanmlip.benchmark.md_report import PAPER, file_name, md_json, md_markdown
 from kanmlip.benchmark.report import write
@@ -81,6 +82,12 @@ def test_markdown_holds_the_papers_numbers_beside_ours_and_what_is_missing() -> 
     assert PAPER["none"] == (8.22, 1941)
 
 
+def test_the_report_says_if_hidden_values_were_not_kept() -> None:
+    kept, recomputed = case(MLP, GAUSSIAN), case(MLP, GAUSSIAN).model_copy(update={"keep_hidden": False})
+    assert "KAN backend auto, for AOTInductor" in md_markdown([kept]) and "hidden" not in md_markdown([kept])
+    assert "KAN backend auto (in eager mode hidden values are worked out again in the backward pass), for AOT" in md_markdown([recomputed])
+
+
 def test_files_are_read_as_they_were_written(tmp_path: Path) -> None:
     cases = [case(MLP, GAUSSIAN), case(MLP, atoms=568)]
     write(tmp_path, file_name("paper", "cpu"), md_markdown(cases), md_json(cases))
@@ -106,6 +113,22 @@ def test_what_is_done_is_on_disk_before_the_next_system_starts(
     assert "the machine went away" in capsys.readouterr().err
     assert [one.atoms for one in read_md_benchmarks(tmp_path)] == [71, 568]
     assert "## allegro, 568 atoms" in (tmp_path / "md_smoke.md").read_text()
+
+
+@pytest.mark.parametrize("options", [(), ("--recompute-hidden",)])
+def test_the_command_says_whether_hidden_values_are_kept(
+    options: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("allegro")
+
+    def measure(plan: MDPlan, *_: object) -> Iterator[MDCase]:
+        yield case(MLP, GAUSSIAN).model_copy(update={"keep_hidden": plan.keep_hidden})
+
+    monkeypatch.setattr(md, "measure", measure)
+    assert main(["md", "--size", "smoke", *options, "--output", str(tmp_path)]) == 0
+    (found,) = read_md_benchmarks(tmp_path)
+    assert found.keep_hidden != bool(options)
+    assert ("worked out again" in capsys.readouterr().out) == bool(options)
 
 
 def test_the_command_measures_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -137,6 +160,7 @@ def test_the_command_measures_and_writes(tmp_path: Path, capsys: pytest.CaptureF
         (("--minutes", "-1"), "--minutes=-1.0 must be 0, for no bound, or more"),
         (("--minutes", "nan"), "--minutes=nan must be 0"),
         (("--rounds", "0"), "--rounds=0 must be 1 or more"),
+        (("--recompute-hidden", "--backend", "torch"), "--recompute-hidden is for compiled kernels on a CPU, not .*--backend=torch"),
     ],
 )
 def test_wrong_input_is_named_and_nothing_is_written(

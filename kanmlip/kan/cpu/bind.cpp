@@ -2,7 +2,7 @@
 #include <torch/library.h>
 
 #include "contract.h"
-#include "nodes.h"
+#include "stack.h"
 
 namespace kanmlip {
 namespace {
@@ -24,6 +24,7 @@ TORCH_LIBRARY_FRAGMENT(kanmlip_cpu, m) {
   m.def("input(Tensor x, Tensor g, Tensor weight, Tensor? shape, int plan, int order, Tensor? scale=None) -> Tensor");
   m.def("gradients(Tensor x, Tensor? v, Tensor g, Tensor weight, Tensor? shape, int plan, int order, bool output) -> (Tensor, Tensor, Tensor)");
   m.def("layer(Tensor x, Tensor weight, Tensor? gain, Tensor? scale, int plan) -> Tensor");
+  m.def("stack(Tensor x, Tensor[] weights, Tensor[] gains, Tensor[] scales, int[] plans) -> Tensor");
 }
 
 TORCH_LIBRARY_IMPL(kanmlip_cpu, CPU, m) {
@@ -32,6 +33,10 @@ TORCH_LIBRARY_IMPL(kanmlip_cpu, CPU, m) {
   m.impl("input", kanmlip::input);
   m.impl("gradients", kanmlip::gradients);
   m.impl("layer", kanmlip::layer);
+  m.impl("stack", kanmlip::stack);
 }
 
-TORCH_LIBRARY_IMPL(kanmlip_cpu, AutogradCPU, m) { m.impl("layer", kanmlip::layer); }
+TORCH_LIBRARY_IMPL(kanmlip_cpu, AutogradCPU, m) {
+  m.impl("layer", kanmlip::layer);
+  m.impl("stack", kanmlip::stack);
+}

@@ -145,6 +145,11 @@ inline Tensor node_input(const Tensor& x, const Tensor& g, const Tensor& weight,
 
 inline Tensor times_gain(const Tensor& weight, const Maybe& gain) { return gain ? weight.mul(*gain) : weight; }
 
+// The gradient by x of a layer of x times a scale [in], without one by weights.
+inline Tensor frozen_input(const Tensor& x, const Tensor& g, const Tensor& weight, const Tensor& scale, int64_t plan) {
+  return at::GradMode::is_enabled() ? node_input(x.mul(scale), g, weight, plan, 1).mul(scale) : run_input(x, g, weight, plan, 1, scale);
+}
+
 // The layer of x times a scale [in] for weights that are not trained, as in molecular dynamics: it keeps x, which others keep too, and
 // parameters, and multiplies both again.
 struct Frozen : Function<Frozen> {
@@ -157,9 +162,7 @@ struct Frozen : Function<Frozen> {
     const variable_list saved = ctx->get_saved_variables();
     const Tensor &x = saved[0], &scale = saved[3], weight = times_gain(saved[1], saved[2].defined() ? Maybe(saved[2]) : std::nullopt);
     const int64_t plan = ctx->saved_data["plan"].toInt();
-    const Tensor z = at::GradMode::is_enabled() ? node_input(x.mul(scale), grads[0], weight, plan, 1).mul(scale)
-                                                : run_input(x, grads[0], weight, plan, 1, scale);
-    return {z, Tensor(), Tensor(), Tensor(), Tensor()};
+    return {frozen_input(x, grads[0], weight, scale, plan), Tensor(), Tensor(), Tensor(), Tensor()};
   }
 };
 
