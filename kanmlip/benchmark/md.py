@@ -160,8 +160,7 @@ def _case(
     quietness = watch.stop()
     return MDCase(
         model=plan.model, size=plan.size, device=plan.device, backend=plan.backend, portable_backend=PORTABLE,
-        keep_hidden=plan.keep_hidden,
-        dtype=setting.trainer.precision, atoms=atoms,
+        keep_hidden=plan.keep_hidden, dtype=setting.trainer.precision, atoms=atoms,
         edges=int(setting.model.collate([trajectory.start]).edge_index.shape[1]), steps_asked=asked, steps=rounds * turn, rounds=rounds,
         ensemble=plan.ensemble, temperature_K=plan.settings.temperature_K, timestep_fs=plan.settings.timestep_fs,
         environment=describe(plan.device, 1, "toy"), quiet=quietness.quiet, machine=asdict(quietness),

@@ -103,7 +103,7 @@ class MDCase(_Part):
         size: Column of its sizes.
         device: ``cpu`` or ``cuda``.
         backend: Of the KANs.
-        portable_backend: Of those that AOTInductor compiled; in older files always what is the default.
+        portable_backend: Of those that AOTInductor compiled; the default is that of files from before there was a choice.
         keep_hidden: Whether the KANs keep their hidden values for the backward pass or work them out again.
         dtype: Precision of the networks.
         atoms: Number of atoms.
