@@ -29,8 +29,9 @@ def energy_and_slope(kan: KAN) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("basis", [Gaussian(), BSpline()], ids=lambda basis: type(basis).__name__)
-@pytest.mark.parametrize("widths", [(37, 3), (64, FEW_OUTPUTS + 1, 2)], ids=str)
+@pytest.mark.parametrize(
+    ("basis", "widths"), [(Gaussian(), (37, 3, 1)), (BSpline(), (64, FEW_OUTPUTS + 1, 2))], ids=["gaussian", "bspline"]
+)
 def test_compiled_it_is_the_reference(basis: Basis, widths: tuple[int, ...]) -> None:
     torch._dynamo.reset()
     torch.manual_seed(0)
@@ -50,11 +51,7 @@ def test_compiled_gaussians_of_few_outputs_are_not_stored() -> None:
     torch.manual_seed(0)
     kan = KAN((128, 3), Gaussian(), backend="inductor").requires_grad_(False)
     x = torch.randn(ROWS, 128)
-    peaks = {}
-    for backend in ("inductor", "reference"):
-        kan.set_backend(backend)
-        compiled = torch.compile(make_fx(energy_and_slope(kan))(x.clone()))
-        compiled(x.clone())
-        peaks[backend] = allocated_peak_mib(lambda run=compiled: run(x.clone()))
+    compiled = torch.compile(make_fx(energy_and_slope(kan))(x.clone()))
+    compiled(x.clone())
     basis_mib = x.numel() * 8 * 4 / 2**20
-    assert peaks["inductor"] < 0.5 * basis_mib < basis_mib < peaks["reference"]
+    assert allocated_peak_mib(lambda: compiled(x.clone())) < 0.5 * basis_mib
