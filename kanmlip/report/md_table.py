@@ -26,7 +26,7 @@ def build_md_table(study: Study, key: str, cases: Sequence[MDCase], budget: str)
     spec, columns = study.tables[key], study.columns(key)
     models = {row.match.model for row in spec.rows if row.match}
     fitting = [case for case in cases if case.size == budget and case.model in models]
-    ordered = sorted(fitting, key=lambda case: (case.atoms, case.device != "cuda", case.file))
+    ordered = sorted(fitting, key=lambda case: (case.atoms, case.device != "cuda", not case.keep_hidden, case.file))
     first = ordered[0] if ordered else None
     rows = [_paper_row(row, columns, first) for row in spec.rows]
     taken = {id(_result(first, row.match)) for row in spec.rows if first and row.match}
@@ -58,7 +58,8 @@ def _extra_row(case: MDCase, result: MDResult, columns: Sequence[Column]) -> Row
     values = _values(result)
     match = Match(model=case.model, placement=result.placement, basis=result.basis or None)
     head = "MLP" if result.placement == "none" else f"{result.basis} KAN, {result.placement}"
-    label = f"{case.model}, {head}{_MATCHES[result.match]}{_MODES[result.mode]}: {case.atoms} atoms, {case.device}"
+    hidden = "" if case.keep_hidden or result.placement == "none" else ", hidden values worked out again"
+    label = f"{case.model}, {head}{_MATCHES[result.match]}{hidden}{_MODES[result.mode]}: {case.atoms} atoms, {case.device}"
     cells = [Cell(column, _by_key(values, column), None if column.metric in values else result.missing or "–", {}) for column in columns]
     return Row(0, label, "benchmark", match, None, (), tuple(cells), extra=True)
 

@@ -134,6 +134,19 @@ def test_deleted_tables_figures_and_report_come_back_byte_for_byte(tmp_path: Pat
         assert (tmp_path / path).read_bytes() == content, path
 
 
+def test_kans_that_recompute_hidden_values_say_so_in_table_4(tmp_path: Path) -> None:
+    md_file(write(tmp_path, *pairs(0.9)))
+    file = tmp_path / "benchmarks" / "md_allegro_cuda.json"
+    content = json.loads(file.read_text())
+    content["cases"] = [{**case, "keep_hidden": False} for case in content["cases"]]
+    (tmp_path / "benchmarks" / "recomputed").mkdir()
+    (tmp_path / "benchmarks" / "recomputed" / "md_allegro_cuda.json").write_text(json.dumps(content))
+    command(tmp_path)
+    lines = (tmp_path / "tables" / "small" / "table4.md").read_text().splitlines()
+    assert any("gaussian KAN, output, hidden values worked out again: 71 atoms, cuda" in line for line in lines)
+    assert not any("MLP, hidden values" in line for line in lines)
+
+
 def test_the_committed_tables_are_those_of_the_committed_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who commits records commits what ``kanmlip-tables`` makes of them; figures depend on the version of matplotlib."""
     committed = ROOT / "results"
