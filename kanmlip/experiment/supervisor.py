@@ -66,6 +66,7 @@ def supervise(planned: Planned, interactive: bool = False, quiet: bool = False) 
         return read_status(run_dir) or Status("pending", planned.run_id, reason="not started: interrupted before")
     try:
         with locked(run_dir, give_up=lambda: stop_requested() != GO_ON) as lock:
+            _clear_unfinished(run_dir)
             before = read_status(run_dir)
             if before is not None and before.status in SETTLED and before.sweep and before.sweep == os.environ.get(SWEEP_VARIABLE):
                 _say(f"{planned.run_id}: the same run as an earlier job of this sweep")
@@ -87,6 +88,13 @@ def supervise(planned: Planned, interactive: bool = False, quiet: bool = False) 
         return Status("failed", planned.run_id, reason=reason, exit_code=1)
 
 
+def _clear_unfinished(run_dir: Path) -> None:
+    """Remove what was being written when a process was killed; a supervisor may die so after its run has finished, too."""
+    for folder in (run_dir, run_dir / "checkpoints"):
+        remove_leftovers(folder)
+    remove_leftovers(record_path(run_dir.name).parent, f"{run_dir.name}.json")
+
+
 def _has_everything(run_dir: Path) -> bool:
     """Whether a run that says it is done left what it should; a record that is lost or cut off is made again."""
     if not is_complete(run_dir):
@@ -101,9 +109,6 @@ def _has_everything(run_dir: Path) -> bool:
 
 def _prepare(run_dir: Path, planned: Planned, before: Status | None) -> None:
     """Clear what must not be gone on with, and write what the worker reads."""
-    for folder in (run_dir, run_dir / "checkpoints"):
-        remove_leftovers(folder)
-    remove_leftovers(record_path(planned.run_id).parent, f"{planned.run_id}.json")
     fresh = planned.options.force or (before is not None and not before.resumable)
     if fresh:
         for path in run_dir.iterdir():

@@ -217,6 +217,26 @@ def test_a_command_whose_predecessor_was_killed_waits_for_its_worker(scene: Scen
     scene.assert_as_undisturbed()
 
 
+def test_a_command_killed_while_it_writes_the_last_status_leaves_nothing_for_good(scene: Scene) -> None:
+    def die_writing() -> None:
+        from kanmlip.experiment import supervisor
+
+        settle = supervisor._settle
+
+        def last_status(*arguments: Any) -> Any:
+            os.fsync = lambda handle: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[assignment]
+            return settle(*arguments)
+
+        supervisor._settle = last_status
+
+    assert scene.start(die_writing) == -signal.SIGKILL
+    assert scene.status["status"] == "done"
+    assert [path.name for path in scene.run.glob(".status.json.*")] != []
+    assert scene.start() == 0
+    assert "finished before, skipped" in scene.said
+    scene.assert_as_undisturbed()
+
+
 def test_a_clock_set_back_does_not_hide_a_failed_run(scene: Scene) -> None:
     def abort_in_the_future() -> None:
         from kanmlip.experiment import status, supervisor, worker
