@@ -84,6 +84,8 @@ def _keep(path: Path, name: Path) -> None:
         link.unlink(missing_ok=True)
         link.hardlink_to(path)
         link.replace(name)
+        # Where a process was killed between this and the new content, both names are of one file, and renaming then does nothing.
+        link.unlink(missing_ok=True)
     except FileNotFoundError:
         return  # nothing to keep
     except OSError:
