@@ -45,6 +45,7 @@ def reproduce(options: argparse.Namespace) -> int:
         KanmlipError: For wrong input; nothing was started then.
     """
     from kanmlip.experiment.composition import Sources
+    from kanmlip.experiment.devices import check_here
     from kanmlip.experiment.folders import conf_dir, results_root
     from kanmlip.report.records import read_evidence
     from kanmlip.report.study import default_study_path
@@ -70,6 +71,7 @@ def reproduce(options: argparse.Namespace) -> int:
     if options.dry_run:
         return 0
     left = [(s.step, e) for s, e in zip(standings, estimates, strict=True) if s.is_to_be_run(options.renew)]
+    check_here(step.planned for step, _ in left)
     return run_all(left, benchmark, jobs, options.renew, sys.argv[1:])
 
 

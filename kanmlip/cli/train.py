@@ -58,9 +58,11 @@ def command() -> int:
     if parsed.cfg is not None:
         app()
         return 0
+    from kanmlip.experiment.devices import check_here
     from kanmlip.experiment.stop import GO_ON, stop_requested, stoppable
     from kanmlip.experiment.summary import exit_code, format_summary, outcomes, write_summary
 
+    check_here(plan.jobs or (), plan.launcher)
     require_writable(results_root())
     timestamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S") + f"-{os.getpid()}"
     # Only a sweep's launcher has processes of its own, which a file must reach.

@@ -15,18 +15,18 @@ import torch
 from kanmlip.data.graph import Graph, batch_graphs
 from kanmlip.data.root import cache_root, data_root
 from kanmlip.data.statistics import DataStats, check_species, compute_statistics
-from kanmlip.errors import ConfigError, DataError
+from kanmlip.errors import DataError
 from kanmlip.evaluation import evaluate
 from kanmlip.evaluation.baselines import baseline_metrics
 from kanmlip.experiment.atomic import read_json, write_json, write_npz
 from kanmlip.experiment.companions import companions
 from kanmlip.experiment.config import RunConfig
+from kanmlip.experiment.devices import check_backend, resolve_device
 from kanmlip.experiment.environment import describe
 from kanmlip.experiment.gpu_slots import Place, devices_folder, find_devices, name_of, place_on
 from kanmlip.experiment.record import write_record
 from kanmlip.experiment.status import now
 from kanmlip.experiment.validation import load_run_config
-from kanmlip.kan.backends import kernels_for
 from kanmlip.placement.place import place
 from kanmlip.training import FitResult, fit, follow
 from kanmlip.training.loggers import RunLogger, build_loggers
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from kanmlip.placement.report import PlacementReport
 
 SPLITS = ("train", "val", "test")
-PROCESSES_A_CORE = 4  # of one run; more are a slip of the pen
 CALIBRATION_FRAMES = 8  # enough atoms for the input scale of a head: 71 atoms a frame have some 2,000 edges
 
 
@@ -110,39 +109,6 @@ def prepare_to_follow(run_dir: Path) -> Callable[[Ranks], None]:
     stats = compute_statistics(graphs["train"], config.model.cutoff)
     potential, _ = build(config, stats, graphs["train"], getattr(torch, config.trainer.precision))
     return lambda ranks: follow(potential, graphs["train"], graphs["val"], config.trainer, config.seed, ranks)
-
-
-def resolve_device(device: str, count: int = 1) -> str:
-    """``cpu`` or ``cuda``; ``auto`` is CUDA where there is one.
-
-    Raises:
-        ConfigError: If CUDA is asked for and there is none, or there are fewer GPUs than processes, or so few cores that the machine would
-            do nothing but change between processes.
-    """
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("trainer.device=cuda, but torch finds no CUDA device; use trainer.device=auto or trainer.device=cpu")
-    chosen = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
-    if chosen == "cuda" and count > torch.cuda.device_count():
-        raise ConfigError(
-            f"trainer.devices={count}, but torch finds {torch.cuda.device_count()} GPU(s); set trainer.devices={torch.cuda.device_count()}"
-        )
-    most = PROCESSES_A_CORE * find_devices("cpu")[0].capacity
-    if chosen == "cpu" and count > most:
-        raise ConfigError(f"trainer.devices={count}, but this process may use {most // PROCESSES_A_CORE} core(s); choose at most {most}")
-    return chosen
-
-
-def check_backend(config: RunConfig, device: str) -> None:
-    """Check that the kernels asked for run on the device; here, because jobs are often submitted where there is no such device.
-
-    Raises:
-        ConfigError: With the way out.
-    """
-    if config.has_kan:
-        try:
-            kernels_for(config.basis.backend, torch.device(device))
-        except ValueError as error:
-            raise ConfigError(f"basis.backend={config.basis.backend} trainer.device={device}: {error}") from error
 
 
 def device_place(config: RunConfig, device: str, run_dir: Path) -> AbstractContextManager[Place]:

@@ -76,6 +76,7 @@ def plan_plain(plain: Mapping[str, Any]) -> Any:
     """Like :func:`plan_job`, for plain data."""
     # Imported late: validating imports torch for the bases, and --help must not.
     from kanmlip.data.root import data_root
+    from kanmlip.experiment.batch_check import check_batches
     from kanmlip.experiment.config import RunOptions
     from kanmlip.experiment.identity import run_id
     from kanmlip.experiment.supervisor import Planned
@@ -85,4 +86,5 @@ def plan_plain(plain: Mapping[str, Any]) -> Any:
     config = validate_run({key: value for key, value in plain.items() if key not in RunOptions.model_fields})
     config.model.require_upstream()
     config.dataset.check(data_root())
+    check_batches(config, data_root())
     return Planned(run_id(config, config.dataset.fingerprint(data_root())), config, options)

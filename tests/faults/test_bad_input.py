@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
@@ -144,6 +146,26 @@ WRONG = st.one_of(
 def test_each_argument_that_is_known_to_be_wrong_is_refused(argument: str, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     said = refused(["model=nequip", "dataset=toy", "budget=smoke", "placement=output", argument], place, capsys)
     assert argument.partition("=")[0].split(".")[-1] in said
+
+
+@pytest.mark.parametrize("argument", ["trainer.batch_atoms=1", "trainer.batch_edges=1"])
+def test_batches_that_are_too_small_for_a_structure_are_refused(argument: str, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = (f"dataset.train={good(place, 0)}", f"dataset.val={place / 'val.xyz'}")
+    said = refused([*FILE, *files, argument], place, capsys)
+    found = re.search(
+        rf"{argument}, but frame \d+ of the training set alone has (\d+) (atoms|edges); set trainer.batch_\2=\1 or more", said
+    )
+    assert found is not None
+    plan(*files, f"{argument.partition('=')[0]}={found[1]}")
+    refused([*FILE, *files, f"{argument.partition('=')[0]}={int(found[1]) - 1}"], place, capsys)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is CUDA")
+@pytest.mark.parametrize("argument", ["trainer.device=cuda", "trainer.devices=100000", "basis.backend=triton"])
+def test_what_this_machine_lacks_is_refused(argument: str, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = ["model=nequip", "dataset=toy", "budget=smoke", "placement=output"]
+    assert argument in refused([*run, argument], place, capsys)
+    assert argument in refused(["-m", *run, "seed=1,2", argument], place, capsys)
 
 
 @generated
