@@ -119,7 +119,7 @@ class MDCase(_Part):
         machine: The loads that say so.
         results: The contenders, the MLP first in each mode.
         seconds: By name, seconds of a step in each round.
-        file: Where it was read from.
+        file: Where it was read from: its name, after that of its folder if it lies in one within the folder of benchmarks.
     """
 
     model: str
@@ -170,14 +170,15 @@ def read_md_benchmarks(folder: Path) -> list[MDCase]:
     return [case for path in sorted(folder.glob("md_*.json")) for case in read_md_file(path)]
 
 
-def read_md_file(path: Path) -> list[MDCase]:
-    """The cases of one file; for what is raised see :func:`read_md_benchmarks`."""
+def read_md_file(path: Path, folder: Path | None = None) -> list[MDCase]:
+    """The cases of one file, named as it lies within ``folder``; for what is raised see :func:`read_md_benchmarks`."""
+    name = path.relative_to(folder).as_posix() if folder else path.name
     way_out = "delete it, or make it again with kanmlip-bench md"
     try:
         plain = json.loads(path.read_text())
         if plain["schema"] != SCHEMA_VERSION:
             raise DataError(f"{path} has schema {plain['schema']}, this kanmlip reads {SCHEMA_VERSION}; {way_out}")
-        return [MDCase.model_validate({**case, "file": path.name}) for case in plain["cases"]]
+        return [MDCase.model_validate({**case, "file": name}) for case in plain["cases"]]
     except ValidationError as error:
         fault = error.errors()[0]
         raise DataError(f"{path} is no file of kanmlip-bench md ({'.'.join(map(str, fault['loc']))}: {fault['msg']}); {way_out}") from error

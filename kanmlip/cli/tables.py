@@ -110,7 +110,7 @@ def _read_dynamics(benchmarks: Path) -> list[MDCase]:
     cases = []
     for path in sorted([*benchmarks.glob("md_*.json"), *benchmarks.glob("*/md_*.json")]):
         try:
-            cases += read_md_file(path)
+            cases += read_md_file(path, benchmarks)
         except DataError as error:
             sys.stderr.write(f"kanmlip-tables: {error}\n")
     return cases

@@ -29,7 +29,7 @@ def dynamics_effect(part: Part, sources: Sources) -> Effect:
     sizes = dict.fromkeys((sources.budget, "gpu"))  # as for training steps, the size of budget gpu where there is none of its own
     cases = [case for size in sizes for case in sources.md if case.size == size and case.model == part.of.model]
     cases = [case for case in cases if device in (None, case.device)]
-    for case in sorted(cases, key=lambda case: (case.size != sources.budget, case.atoms, case.device != "cuda", case.file)):
+    for case in sorted(cases, key=lambda c: (c.size != sources.budget, c.atoms, c.device != "cuda", "/" in c.file, c.file)):
         ours, mlp = case.find(part.of.placement, part.of.basis or "", "widths"), case.find("none")
         if ours is None or mlp is None:
             continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from kanmlip.benchmark.md_record import MDCase, MDResult
@@ -20,19 +21,20 @@ def build_md_table(study: Study, key: str, cases: Sequence[MDCase], budget: str)
     Args:
         study: All tables.
         key: The table's key; its spec has ``source: molecular_dynamics``.
-        cases: Everything measured; those of the budget's model sizes count, those on a GPU first.
+        cases: Everything measured; those of the budget's model sizes count, those on a GPU first, those of folders last.
         budget: The budget.
     """
     spec, columns = study.tables[key], study.columns(key)
     models = {row.match.model for row in spec.rows if row.match}
     fitting = [case for case in cases if case.size == budget and case.model in models]
-    ordered = sorted(fitting, key=lambda case: (case.atoms, case.device != "cuda", not case.keep_hidden, case.file))
+    ordered = sorted(fitting, key=lambda case: (case.atoms, case.device != "cuda", not case.keep_hidden, "/" in case.file, case.file))
     first = ordered[0] if ordered else None
-    rows = [_paper_row(row, columns, first) for row in spec.rows]
-    taken = {id(_result(first, row.match)) for row in spec.rows if first and row.match}
-    for case in ordered:
-        rows += [_extra_row(case, result, columns) for result in case.results if id(result) not in taken]
-    _connect(rows, ordered)
+    paper = [(_paper_row(row, columns, first), first, _result(first, row.match)) for row in spec.rows]
+    taken = {id(result) for _, _, result in paper if result is not None}
+    others = [(case, result) for case in ordered for result in case.results if id(result) not in taken]
+    labels = Counter(_label(case, result) for case, result in others)
+    extra = [(_extra_row(case, result, labels[_label(case, result)] > 1, columns), case, result) for case, result in others]
+    rows = _connected([*paper, *extra])
     for number, row in enumerate(rows, start=1):
         row.number = number
     return Table(key, spec, budget, study.citation, columns, tuple(rows), _notes(study, key, ordered, rows), _facts(ordered, budget))
@@ -54,12 +56,16 @@ def _paper_row(row: PrintedRow, columns: Sequence[Column], case: MDCase | None) 
     return Row(0, row.label, "benchmark", row.match, None, (), tuple(cells))
 
 
-def _extra_row(case: MDCase, result: MDResult, columns: Sequence[Column]) -> Row:
-    values = _values(result)
-    match = Match(model=case.model, placement=result.placement, basis=result.basis or None)
+def _label(case: MDCase, result: MDResult) -> str:
     head = "MLP" if result.placement == "none" else f"{result.basis} KAN, {result.placement}"
     hidden = "" if case.keep_hidden or result.placement == "none" else ", hidden values worked out again"
-    label = f"{case.model}, {head}{_MATCHES[result.match]}{hidden}{_MODES[result.mode]}: {case.atoms} atoms, {case.device}"
+    return f"{case.model}, {head}{_MATCHES[result.match]}{hidden}{_MODES[result.mode]}: {case.atoms} atoms, {case.device}"
+
+
+def _extra_row(case: MDCase, result: MDResult, ambiguous: bool, columns: Sequence[Column]) -> Row:
+    values = _values(result)
+    label = _label(case, result) + (f", `{case.file}`" if ambiguous else "")
+    match = Match(model=case.model, placement=result.placement, basis=result.basis or None)
     cells = [Cell(column, _by_key(values, column), None if column.metric in values else result.missing or "–", {}) for column in columns]
     return Row(0, label, "benchmark", match, None, (), tuple(cells), extra=True)
 
@@ -89,21 +95,13 @@ def _printed(row: PrintedRow, column: Column) -> dict[int | None, str]:
     return {None: row.printed[column.key]} if column.key in row.printed else {}
 
 
-def _connect(rows: Sequence[Row], cases: Sequence[MDCase]) -> None:
-    """Give each row its MLP: of the paper's rows the first, of the others that of the same system and mode."""
-    named = {row.label: row for row in rows}
-    paper = [row for row in rows if not row.extra]
-    mlp = next((row for row in paper if row.match and row.match.placement == "none"), None)
-    for row in rows:
-        if row.match is None or row.match.placement == "none":
-            continue
-        if not row.extra:
-            row.baseline = mlp
-            continue
-        case = next(case for case in cases if row.label.endswith(f": {case.atoms} atoms, {case.device}"))
-        mode = next((text for text in reversed(list(_MODES.values())) if text and text in row.label), "")
-        same = named.get(f"{case.model}, MLP{mode}: {case.atoms} atoms, {case.device}")
-        row.baseline = same or (mlp if case is cases[0] and not mode else None)
+def _connected(measured: Sequence[tuple[Row, MDCase | None, MDResult | None]]) -> list[Row]:
+    """The rows, each with the MLP of its own case and mode: other files and other days have other milliseconds."""
+    mlps = {(id(case), result.mode): row for row, case, result in measured if result is not None and result.placement == "none"}
+    for row, case, result in measured:
+        if result is not None and result.placement != "none":
+            row.baseline = mlps.get((id(case), result.mode))
+    return [row for row, _, _ in measured]
 
 
 def _notes(study: Study, key: str, cases: Sequence[MDCase], rows: Sequence[Row]) -> tuple[Note, ...]:
