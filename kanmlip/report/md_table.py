@@ -101,6 +101,8 @@ def _connected(measured: Sequence[tuple[Row, MDCase | None, MDResult | None]]) -
     for row, case, result in measured:
         if result is not None and result.placement != "none":
             row.baseline = mlps.get((id(case), result.mode))
+            if result.timing is not None and result.timing.ratio is not None:
+                row.interleaved = {cell.column.key: result.timing.ratio for cell in row.cells if cell.column.metric == "md/ms_per_step"}
     return [row for row, _, _ in measured]
 
 

@@ -53,6 +53,7 @@ class Row:
     ``literature``, ``simple`` (a prediction without a network; its record is the run that measured it, ``simple`` its name), or
     ``benchmark`` (measured by kanmlip-bench; it has no records). ``baseline`` is the MLP row that a KAN's is compared with;
     ``extra`` says that the row is ours and the paper has none like it, ``control`` that it is moreover a head to hold KANs against.
+    ``interleaved`` has ratios to the MLP, by column, that a benchmark measured in turns, which say more than a ratio of two medians.
     """
 
     number: int
@@ -67,6 +68,7 @@ class Row:
     simple: str | None = None
     control: bool = False
     extra: bool = False
+    interleaved: dict[str, float] = field(default_factory=dict)
 
     @property
     def averages(self) -> bool:
@@ -88,7 +90,9 @@ class Row:
         return next(cell for cell in self.cells if cell.column.key == key)
 
     def ratio(self, key: str) -> Ratio | None:
-        """Ours over the MLP row's, paired by seed where a seed is common."""
+        """Ours over the MLP row's: as measured in turns, else paired by seed where a seed is common."""
+        if key in self.interleaved:
+            return Ratio(self.interleaved[key], 1, paired=True)
         return paired_ratio(self.cell(key).values, self.baseline.cell(key).values) if self.baseline else None
 
     def paper_ratio(self, key: str) -> Ratio | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from kanmlip.benchmark.md_record import MDCase, read_md_file
 from kanmlip.report.md_table import build_md_table
 from kanmlip.report.study import load_study
@@ -47,6 +49,18 @@ def test_rows_are_over_the_mlp_of_their_own_file_and_mode(tmp_path: Path) -> Non
     for row in rows:
         assert row.baseline is not None
         assert row.baseline.number > 0  # it is a row of the table, which CSV names
+        ours, mlp = (one.cell("ms_per_step").values[0] for one in (row, row.baseline))
+        assert ours / mlp == pytest.approx(ratio(row))
+
+
+def test_the_ratio_of_times_is_that_within_rounds(tmp_path: Path) -> None:
+    table = built(tmp_path, top=case(result("none", "", "", 1.0, 40.0), result("output", "gaussian", "parameters", 1.1, 42.0)))
+    (row,) = [row for row in table.rows if row.extra]
+    row.baseline = row  # what the medians say is not looked at
+    assert ratio(row) == 1.1
+    found = row.ratio("allocated")
+    assert found is not None
+    assert found.value == 1.0
 
 
 def test_rows_of_several_files_and_what_they_rest_on_say_which(tmp_path: Path) -> None:
