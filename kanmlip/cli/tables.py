@@ -72,12 +72,22 @@ def make_tables(options: argparse.Namespace) -> int:
     tables = [table for table in tables if table.filled[0] or options.tables != "all"]
     write_tables(tables, options.results)
     if options.tables == "all" and options.budget == "all":
+        _remove_old_tables(study, tables, options.results)
         write_text(options.results / "tables" / "README.md", render_index(tables, evidence))
         _write_report(study, tables, evidence, md, options.results)
     print("\n".join(render_markdown(table) for table in tables))
     if not tables:
         print(f"records of budget {', '.join(budgets)} belong to no table of the paper")
     return 0
+
+
+def _remove_old_tables(study: Study, tables: list[Table], results: Path) -> None:
+    """Tables and figures that no record belongs to any more must not go on showing what is gone."""
+    from kanmlip.report.collect import old_files
+
+    for path in old_files(study, tables, results):
+        sys.stderr.write(f"kanmlip-tables: no record belongs to {path.relative_to(results)} any more; removed\n")
+        path.unlink()
 
 
 def _write_report(study: Study, tables: list[Table], evidence: Evidence, md: list[MDCase], results: Path) -> None:

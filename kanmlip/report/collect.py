@@ -15,7 +15,7 @@ from kanmlip.report.notes import FACETS, write_facts, write_notes
 from kanmlip.report.printed import changed_values
 from kanmlip.report.records import Evidence, Record
 from kanmlip.report.study import Study
-from kanmlip.report.table import Table, build_rows
+from kanmlip.report.table import Table, build_rows, file_stem
 
 RENDERERS = {"md": render_markdown, "csv": render_csv, "tex": render_latex}
 BUDGET_ORDER = ("smoke", "small", "gpu", "paper")
@@ -55,6 +55,26 @@ def write_tables(tables: Sequence[Table], results: Path) -> list[Path]:
             write_text(path, render(table))
             paths.append(path)
     return paths
+
+
+def old_files(study: Study, tables: Sequence[Table], results: Path) -> list[Path]:
+    """Files of tables and figures of the study, in any budget, that were written once and are none of these tables' now.
+
+    Args:
+        study: All tables and figures.
+        tables: Everything that there are records for.
+        results: The results root.
+    """
+    current = {(table.budget, table.key) for table in tables}
+    drawn = {(table.budget, table.key) for table in tables if table.records}
+    old = []
+    for folder in sorted(path for path in (results / "tables").glob("*") if path.is_dir()):
+        gone = [key for key in study.tables if (folder.name, key) not in current]
+        old += [path for key in gone for suffix in RENDERERS if (path := folder / f"{file_stem(key)}.{suffix}").is_file()]
+    for folder in sorted(path for path in (results / "figures").glob("*") if path.is_dir()):
+        numbers = [number for number, figure in study.figures.items() if (folder.name, figure.table) not in drawn]
+        old += [path for number in numbers for suffix in ("png", "svg") if (path := folder / f"figure{number}.{suffix}").is_file()]
+    return old
 
 
 def render_index(tables: Sequence[Table], evidence: Evidence) -> str:

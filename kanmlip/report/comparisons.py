@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from statistics import fmean
 
 from kanmlip.report.claims import Part
-from kanmlip.report.effect import Sources
+from kanmlip.report.effect import Effect, Sources
 from kanmlip.report.effects import measure
 from kanmlip.report.grouping import select
 from kanmlip.report.markdown import pipe_table
@@ -64,10 +64,10 @@ def learning_section(sources: Sources) -> str:
                 part = Part(label="", kind="error", table=table, column=column.key, of=match, over=mlp, direction="lower")
                 effect = _judged(part, sources).effect
                 frames = f"{runs[0].data.n_train or '?'}"
-                lines.append((frames, column.heading, effect_text(part, effect), sample_text(part, effect)))
+                lines.append((frames, column.heading, effect_text(part, effect), sample_text(part, effect), _obstacles(effect)))
     if not lines:
         return "No record of this budget (`kanmlip-train -m experiment=learning_curve_none_50,…`)."
-    return pipe_table(("training frames", "quantity", "KAN / MLP [95 %]", "sample"), lines)
+    return pipe_table(("training frames", "quantity", "KAN / MLP [95 %]", "sample", "does not compare since"), lines)
 
 
 def fixed_error_section(sources: Sources) -> str:
@@ -88,10 +88,15 @@ def fixed_error_section(sources: Sources) -> str:
             ours, theirs = (fmean(values) for values in zip(*((line.ours, line.theirs) for line in effect.lines), strict=True))
             label = next(row.label for row in spec.rows if row.match and _family(row.match) == match)
             name = f"Table {key}" if key.isdigit() else spec.title
-            lines.append((name, label, f"{ours:,.0f} / {theirs:,.0f}", effect_text(part, effect), sample_text(part, effect)))
+            means = f"{ours:,.0f} / {theirs:,.0f}"
+            lines.append((name, label, means, effect_text(part, effect), sample_text(part, effect), _obstacles(effect)))
     if not lines:
         return "No record of this budget keeps the course of validation."
-    return pipe_table(("where", "row", "updates, row / MLP (means)", "ratio [95 %]", "sample"), lines)
+    return pipe_table(("where", "row", "updates, row / MLP (means)", "ratio [95 %]", "sample", "does not compare since"), lines)
+
+
+def _obstacles(effect: Effect) -> str:
+    return "; ".join(effect.obstacles) or NOTHING
 
 
 def _judged(part: Part, sources: Sources) -> Finding:

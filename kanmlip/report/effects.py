@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from kanmlip.evaluation.structure_errors import unpack
-from kanmlip.report.benchmark_effects import cited, dynamics_effect, noise, step_effect, unmeasured
+from kanmlip.report.benchmark_effects import cited, dynamics_effect, elsewhere, noise, step_effect, unmeasured
 from kanmlip.report.bootstrap import Array, draw_log_ratios, draw_means, draw_normal, interval
 from kanmlip.report.claims import Part
+from kanmlip.report.courses import read_courses
 from kanmlip.report.effect import Effect, SeedLine, Sources
 from kanmlip.report.grouping import differing_keys, reason_missing, select
 from kanmlip.report.notes import shared_settings
@@ -114,6 +114,11 @@ def _compare(part: Part, sources: Sources, table: str) -> _Compared:
     keys = differing_keys(shared_settings(ours[0]), shared_settings(theirs[0]))
     if keys:
         compared.obstacles.append(f"the rows differ in settings besides the head ({', '.join(keys[:4])})")
+    first, second = compared.runs[0], compared.runs[-1]
+    if first.environment.dataset_sha256 != second.environment.dataset_sha256:
+        compared.obstacles.append(f"the rows are of different data ({first.data.label}; {second.data.label})")
+    if first.science_version != second.science_version:
+        compared.obstacles.append(f"the rows are of different versions of the models ({first.science_version}, {second.science_version})")
     if any(record.environment.dirty for record in (*ours, *theirs)):
         compared.obstacles.append("runs were made with uncommitted changes")
     return compared
@@ -150,10 +155,21 @@ def _error(part: Part, sources: Sources) -> Effect:
     )
 
 
+def _drawn_in_common(here: _Compared, there: _Compared) -> bool:
+    """Whether the same seeds were measured on the same structures, so that one stream of random numbers draws both alike."""
+    if here.seeds != there.seeds or here.runs[0].environment.dataset_sha256 != there.runs[0].environment.dataset_sha256:
+        return False
+    try:
+        structure_sums(here.metric, [here.ours, here.theirs, there.ours, there.theirs])
+    except IncomparableError:
+        return False
+    return True
+
+
 def _gain(part: Part, sources: Sources) -> Effect:
-    """(1 − ratio) here minus (1 − ratio) there; different data, so that the two are drawn independently."""
+    """(1 − ratio) here minus (1 − ratio) there; drawn in common where seeds and structures are the same, else independently."""
     here, there = (_compare(part, sources, table) for table in (part.table, part.against or part.table))
-    first, second = _log_ratio(here, 0), _log_ratio(there, 1)
+    first, second = _log_ratio(here, 0), _log_ratio(there, 0 if _drawn_in_common(here, there) else 1)
     return Effect(
         value=math.exp(second.mean) - math.exp(first.mean),
         interval=interval(np.exp(second.draws) - np.exp(first.draws), min(len(here.seeds), len(there.seeds))),
@@ -166,34 +182,13 @@ def _gain(part: Part, sources: Sources) -> Effect:
     )
 
 
-def updates_to_error(rows: Sequence[Sequence[Record]]) -> tuple[float, list[list[float]]]:
-    """The monitored validation error that every run reaches, and the updates each run needed.
-
-    Raises:
-        IncomparableError: If the runs monitored different errors, or do not keep their course.
-    """
-    monitors = {record.config.get("trainer", {}).get("monitor") for records in rows for record in records}
-    if len(monitors) != 1 or (monitor := monitors.pop()) is None:
-        raise IncomparableError("the runs did not monitor the same error")
-    courses = []
-    for records in rows:
-        for record in records:
-            history = record.history or {}
-            if monitor not in history or "updates" not in history:
-                raise IncomparableError("older records do not keep the course of validation")
-            courses.append((unpack(history["updates"]), unpack(history[monitor])))
-    target = max(float(np.nanmin(error)) for _, error in courses)
-    needed = iter([float(updates[np.flatnonzero(error <= target)[0]]) for updates, error in courses])
-    return target, [[next(needed) for _ in records] for records in rows]
-
-
 def _until_error(part: Part, sources: Sources) -> Effect:
     compared = _compare(part, sources, part.table)
-    target, (ours, theirs) = updates_to_error([compared.ours, compared.theirs])
-    logs = np.log(np.array(ours) / np.array(theirs))
-    mean, draws, obstacles, files = float(logs.mean()), draw_means(logs, 0), list(compared.obstacles), []
-    monitor = compared.ours[0].config["trainer"]["monitor"]
-    remarks = [f"in the table by seed: updates until {monitor} is at most {target:.4g}, which every compared run reaches; over seeds alone"]
+    courses = read_courses(compared.ours, compared.theirs)
+    ours, theirs = courses.updates
+    mean, draws, obstacles, files = float(np.log(ours / theirs).mean()), courses.draws(), list(compared.obstacles), []
+    what = f"updates until {courses.monitor} is at most {courses.target:.4g}, which every compared run reaches"
+    remarks = [f"in the table by seed: {what}; over seeds alone"]
     if part.kind == "time":
         size = str(compared.ours[0].config.get("budget", {}).get("size", sources.budget))
         cost = step_cost(sources.benchmarks, part.of, size)
@@ -202,7 +197,7 @@ def _until_error(part: Part, sources: Sources) -> Effect:
         else:
             mean += math.log(cost.ratio)
             draws = draws + draw_normal(math.log(cost.ratio), math.log(cost.low), math.log(cost.high), 1)
-            obstacles += noise(cost)
+            obstacles += [*noise(cost), *elsewhere(cost.device)]
             remarks.append(f"a training step costs {cost.ratio:.3f} [{cost.low:.3f}, {cost.high:.3f}] times the MLP's by {cited(cost)}")
             files.append(cost.file)
     return Effect(

@@ -50,7 +50,8 @@ def ratio_grid(table: Table) -> Grid | None:
         return None
     headings = ["#", "Model", "Seeds", *(column.heading for column in columns)]
     body = [(str(row.number), label_text(row), _seeds(row), *(_ratio_text(row, column) for column in columns)) for row in rows]
-    caption = "Ratio to the MLP row: geometric mean of the ratios paired by seed, in brackets the ratio of the paper's values"
+    how = "times within rounds" if any(row.interleaved for row in rows) else "geometric mean of the ratios paired by seed"
+    caption = f"Ratio to the MLP row: {how}, in brackets the ratio of the paper's values"
     return Grid(caption, tuple(headings), tuple(body), _marks(tuple(rows)))
 
 

@@ -7,24 +7,28 @@ from pathlib import Path
 from typing import Any
 
 from kanmlip.benchmark.md_record import MDCase
+from kanmlip.report.bootstrap import PERCENTILES_FROM
 from kanmlip.report.collect import budgets_of
 from kanmlip.report.comparisons import control_section, fixed_error_section, learning_section
 from kanmlip.report.effect import Sources
 from kanmlip.report.findings import findings_section
 from kanmlip.report.markdown import pipe_table
 from kanmlip.report.notes import FACETS
+from kanmlip.report.printed import changed_values
 from kanmlip.report.records import Evidence, Record
 from kanmlip.report.study import Study
 from kanmlip.report.verdicts import FEWEST_SEEDS, Finding, Verdict, judge
 from kanmlip.report.wording import effect_text, number_text, provenance_text, sample_text, saying_text
 
 _HOW_TO_READ = f"""\
-Effects are ratios KAN / MLP (below 1: the KAN is lower) unless a unit stands behind them. Intervals cover 95 %: a bootstrap draws seeds
+Effects are ratios KAN / MLP (below 1: the KAN is lower) unless a unit stands behind them. Intervals are of 95 %: a bootstrap draws seeds
 in pairs (the KAN's run with the MLP's of the same seed) and structures in common (all runs are measured on the same ones), and widens
-the percentiles for the small number of seeds (Hesterberg, Am. Stat. 2015, 69, 371). A claim is supported if the whole interval of each
+the percentiles for the small number of seeds (Hesterberg, Am. Stat. 2015, 69, 371); below {PERCENTILES_FROM} seeds the interval is
+Student's, with the bootstrap's standard deviation, and so wide that it says little. A claim is supported if the whole interval of each
 of its parts lies where the claim says, refuted if one part's whole interval lies outside of it, else undecided. Fewer than
 {FEWEST_SEEDS} seeds support no verdict: the effect and its interval are printed all the same. Costs are ratios measured by `kanmlip-bench`
-with the contenders interleaved; times of training runs are of machines that did other work too, and no verdict rests on them."""
+with the contenders interleaved; a cost measured on a CPU supports no verdict, since the paper's models ran on a GPU. Times of training
+runs are of machines that did other work too, and no verdict rests on them."""
 
 _CONTROLS = """\
 Heads in the KAN's place that are no KAN: an MLP with at most as many parameters, an MLP that takes as long, and a linear map. What a KAN
@@ -49,7 +53,7 @@ def render_report(study: Study, evidence: Evidence, benchmarks: Path, md: Sequen
         Text that depends on these alone, ending in a newline.
     """
     origin = f"Claims of {study.citation}. Made by `kanmlip-tables` from records and benchmarks alone."
-    blocks = ["# Report: do the paper's claims hold?", origin, _HOW_TO_READ]
+    blocks = ["# Report: do the paper's claims hold?", *_changed(study), origin, _HOW_TO_READ]
     judged = {budget: Sources(study, evidence, budget, benchmarks, md) for budget in reversed(budgets_of(evidence))}
     verdicts = {budget: judge(study.claims, sources) for budget, sources in judged.items()}
     blocks.append("## Summary")
@@ -63,6 +67,12 @@ def render_report(study: Study, evidence: Evidence, benchmarks: Path, md: Sequen
         blocks += [f"## Updates until a fixed error (budget {budget})", _FIXED_ERROR, fixed_error_section(judged[budget])]
     blocks += ["## Findings about the paper", findings_section(study, evidence, facts, benchmarks)]
     return "\n\n".join(blocks) + "\n"
+
+
+def _changed(study: Study) -> list[str]:
+    """A warning where values of the paper, which verdicts and findings use, are not those that it prints."""
+    found = [f"Table {key}, '{row.label}': {what}" for key in study.tables for row, what in changed_values(study, key)]
+    return [f"**Changed printed values**: {'; '.join(found)}."] if found else []
 
 
 def _summary(verdicts: Sequence[Verdict]) -> str:

@@ -45,6 +45,11 @@ class Cell:
         return {seed: self.column.parse(text) for seed, text in self.printed.items()}
 
 
+def file_stem(key: str) -> str:
+    """Of the files of a table, by the table's key in the study."""
+    return f"table{key}" if key.isdigit() else key
+
+
 @dataclass
 class Row:
     """One line of a table; ``marks`` are the letters of the notes that concern it.
@@ -129,7 +134,7 @@ class Table:
     @property
     def name(self) -> str:
         """File stem."""
-        return f"table{self.key}" if self.key.isdigit() else self.key
+        return file_stem(self.key)
 
     @property
     def title(self) -> str:

@@ -16,8 +16,7 @@ import yaml
 from kanmlip.benchmark.md_record import read_md_benchmarks
 from kanmlip.cli.tables import main
 from kanmlip.report.csv_table import render_csv
-from kanmlip.report.data_facts import measure_data, read_facts, refresh_facts
-from kanmlip.report.findings import findings_section
+from kanmlip.report.data_facts import read_facts
 from kanmlip.report.latex import render_latex
 from kanmlip.report.markdown import render_markdown
 from kanmlip.report.page import render_report
@@ -119,6 +118,15 @@ def test_controls_stand_below_the_papers_rows_and_against_the_kan(tmp_path: Path
     assert [row["control"] for row in rows] == ["false"] * 4 + ["true"] * 3
 
 
+def test_rows_that_do_not_compare_are_called_so_beside_updates_too(tmp_path: Path) -> None:
+    runs = pairs(0.9)
+    for made in runs[1::2]:
+        made["config"]["model"] = {"num_layers": 2}
+    section = report(write(tmp_path, *runs)).split("## Updates until a fixed error")[1].split("\n## ")[0]
+    (line,) = [line for line in section.splitlines() if "Gaussian KAN in the output block" in line]
+    assert line.endswith("| the rows differ in settings besides the head (model.num_layers) |")
+
+
 def test_deleted_tables_figures_and_report_come_back_byte_for_byte(tmp_path: Path) -> None:
     md_file(tmp_path)
     benchmark(write(tmp_path, *pairs(0.9, [1, 2])))
@@ -145,6 +153,27 @@ def test_kans_that_recompute_hidden_values_say_so_in_table_4(tmp_path: Path) -> 
     lines = (tmp_path / "tables" / "small" / "table4.md").read_text().splitlines()
     assert any("gaussian KAN, output, hidden values worked out again: 71 atoms, cuda" in line for line in lines)
     assert not any("MLP, hidden values" in line for line in lines)
+
+
+def test_tables_and_figures_whose_records_are_gone_go_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    of_hfo2 = pairs(0.9, [1], dataset="hfo2")
+    write(tmp_path, *pairs(0.9, [1]), *of_hfo2, run("none", 1, 0.02, **{"labels.budget": "gpu"}))
+    command(tmp_path)
+    small, gpu = tmp_path / "tables" / "small", tmp_path / "tables" / "gpu"
+    mine = small / "notes.md"
+    mine.write_text("mine")
+    assert (small / "table5.md").is_file()
+    assert (gpu / "table3.csv").is_file()
+    figures = {path.name for path in (tmp_path / "figures" / "small").iterdir()}
+    for made in of_hfo2:
+        (tmp_path / "records" / f"{made['run_id']}.json").unlink()
+    next(path for path in (tmp_path / "records").iterdir() if '"gpu"' in path.read_text()).unlink()
+    capsys.readouterr()
+    command(tmp_path)
+    assert {path.name for path in small.iterdir()} == {"table3.md", "table3.csv", "table3.tex", "notes.md"}
+    assert list(gpu.iterdir()) == []
+    assert {path.name for path in (tmp_path / "figures" / "small").iterdir()} < figures
+    assert "no record belongs to tables/small/table5.md any more; removed" in capsys.readouterr().err
 
 
 def test_the_committed_tables_are_those_of_the_committed_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -227,6 +256,9 @@ def test_a_changed_printed_value_shows_in_every_form(tmp_path: Path) -> None:
     path.write_text(changed)
     write(tmp_path, *pairs(0.9))
     assert main(["--results", str(tmp_path), "--reproduction", str(path), "--tables", "3"]) == 0
+    warning = f"**Changed printed values**: Table 3, '{study.tables['3'].rows[2].label}': val E MAE is given as 0.020"
+    assert warning in render_report(load_study(path), read_evidence(tmp_path), tmp_path / "benchmarks", [], {})
+    assert "Changed printed values" not in report(tmp_path)
     message = "Changed printed value in row 3: val E MAE is given as 0.020, but the paper prints 0.022."
     for suffix in ("md", "tex"):
         assert message in (tmp_path / "tables" / "small" / f"table3.{suffix}").read_text()
@@ -248,37 +280,6 @@ def test_a_record_of_another_budget_is_named_where_it_is_missing(tmp_path: Path)
     write(tmp_path, run("none", 1, 0.02), run("output", 1, 0.02, **{"labels.budget": "gpu"}))
     assert "no record (budget gpu has)" in render_markdown(table(tmp_path))
     assert "no record (budget gpu has) of allegro (output, gaussian) on ag" in report(tmp_path)
-
-
-def test_findings_follow_their_evidence(tmp_path: Path) -> None:
-    evidence = read_evidence(write(tmp_path, *pairs(0.9, [1])))
-    ag = {"frames": 50, "atoms": [71, 71], "energy_std_meV_per_atom": 14.0, "energy_mean_mae_meV_per_atom": 10.0}
-    text = findings_section(load_study(), evidence, {"ag": ag}, tmp_path)
-    assert "3.5 times as wrong" in text
-    assert "0.49 meV/atom" in text
-    assert "kanmlip-tables --facts" in text, "facts of HfO2 are missing here"
-    assert "12.5 % on Ag and 27.0 % on HfO2, +14.5 points" in text
-    assert "37.1 % on Ag and 36.6 % on HfO2, −0.6 points" in text
-    assert "1.99 times the MLP's 4h 51m" in text
-    assert "moves 2.63 Å in 1 ps" in text
-    assert "MLP 307.8 ± 1.4 meV/Å and KAN 311.8 ± 8.1 meV/Å" in text
-
-
-def test_facts_are_measured_from_the_files(tmp_path: Path) -> None:
-    (tmp_path / "data" / "ag").mkdir(parents=True)
-    frame = '2\nLattice="9 0 0 0 9 0 0 0 9" energy={} stress="{} 0 0 0 0 0 0 0 0"\nAg 0 0 0\nAg 0 0 3\n'
-    import lzma
-
-    with lzma.open(tmp_path / "data" / "ag" / "val.extxyz.xz", "wt") as file:
-        file.write(frame.format(-2.0, 0.03) + frame.format(-2.04, 0.0))
-    found = measure_data(tmp_path / "data")
-    assert set(found) == {"ag"}
-    assert (found["ag"]["frames"], found["ag"]["atoms"]) == (2, [2, 2])
-    assert found["ag"]["energy_std_meV_per_atom"] == pytest.approx(10.0)
-    assert found["ag"]["stress_rms_meV_per_A3"] == pytest.approx(1e3 * (0.03**2 / 18) ** 0.5, rel=1e-4)
-    (tmp_path / "facts.json").write_text('{"carbon": {"frames": 450}}')
-    refresh_facts(tmp_path, tmp_path / "data")
-    assert set(read_facts(tmp_path)) == {"ag", "carbon"}
 
 
 def test_nothing_in_a_report_is_the_time_of_day(tmp_path: Path) -> None:
