@@ -95,7 +95,7 @@ def render_index(tables: Sequence[Table], evidence: Evidence) -> str:
         *(f"- {line}" for line in _foundations([record for record in evidence.records if record.run_id in used])),
         *_unused_records(used, evidence),
         "- A row is the mean ± sample standard deviation over seeds of runs with the same settings and data; budgets never share a table.",
-        "- The paper's values are of other hardware and sizes, and of other data where a stand-in is named: compare ratios to the MLP row.",
+        "- The paper's values are of other hardware and sizes, and of other data where a stand-in is named: compare ratios of errors.",
         "",
         "| table | budget | rows with runs | runs | seeds | warnings |",
         "|---|---|---|---|---|---|",
