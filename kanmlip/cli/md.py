@@ -72,10 +72,10 @@ def run(options: argparse.Namespace) -> int:
     from kanmlip.dynamics.roughness import check_smooth
     from kanmlip.dynamics.settings import read_settings
     from kanmlip.dynamics.source import describe_source
-    from kanmlip.dynamics.start import starting_structure
+    from kanmlip.dynamics.start import left_out, starting_structure
     from kanmlip.errors import ConfigError
     from kanmlip.experiment.validation import load_run_config
-    from kanmlip.export.ase import KanmlipCalculator, check_species
+    from kanmlip.export.ase import KanmlipCalculator, check_structure
     from kanmlip.export.loading import find_run, load_potential
     from kanmlip.malloc import keep_freed_memory
     from kanmlip.pictures.figure import require_matplotlib
@@ -92,12 +92,14 @@ def run(options: argparse.Namespace) -> int:
     rough = check_smooth(config, options.force_rough)
     atoms = starting_structure(config, options.structure, tuple(options.repeat))
     loaded = load_potential(options.run, checkpoint=options.checkpoint, dtype=options.dtype, device=options.device)
-    check_species(atoms, loaded)
+    check_structure(atoms, loaded)
     atoms.calc = KanmlipCalculator(loaded)
     folder = options.output if options.output is not None else loaded.folder / "md" / name_of(settings, atoms)
     say(f"{loaded.folder.name}: {atoms.symbols}, {describe(settings)}, {options.dtype}, {loaded.device}")
     if rough is not None:
         say(f"warning: {rough}")
+    if options.structure is not None and (unused := left_out(options.structure)):
+        say(f"warning: {' and '.join(unused)} of {options.structure} are not used: velocities are drawn, masses are the elements' own")
     source = describe_source(loaded, options.checkpoint)
     with stop_on_signal() as stop:
         outcome = simulate_here(atoms, settings, folder, config.model.cutoff, source, options.restart, stop)

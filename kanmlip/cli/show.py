@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -84,22 +85,23 @@ def show_physics(options: argparse.Namespace) -> int:
     from kanmlip.physics.report import write_report
     from kanmlip.pictures.figure import require_matplotlib
 
-    if options.nve_steps < 0 or options.nve_temperature <= 0:
-        raise ConfigError(
-            f"--nve-steps={options.nve_steps} --nve-temperature={options.nve_temperature:g}: neither may be negative, nor 0 K"
-        )
+    if options.nve_temperature == 0:
+        raise ConfigError("--nve-temperature=0 moves nothing; give a temperature above 0 K, or leave the simulation out by --nve-steps=0")
+    settings = nve_settings(options)
     require_matplotlib()
     run = load_potential(options.run, dtype="float64")
     check_energies(run.config)
     if options.crystal is not None:
         reference_crystal(run.species, options.crystal)
     mlp, note = load_mlp(run, options.mlp)
-    questions = Questions(options.crystal, options.structure, nve_settings(options))
+    questions = Questions(options.crystal, options.structure, settings)
     folder = options.output if options.output is not None else run.folder / "physics"
     examined = examine(run, questions, folder, say)
     other = examine(mlp, questions, folder / "mlp", say) if mlp else None
     reference = examine_reference(run, questions, say)
-    print(write_report(examined, other, reference, note, folder))
+    if other is not None and other.head == examined.head:
+        other = replace(other, head=other.name)
+    print(write_report(examined, other, reference, note, folder, named=options.mlp is not None))
     paths = draw_physics([column for column in (examined, other, reference) if column is not None], folder)
     finish(run, folder, [*paths, folder / "physics.md", folder / "physics.json"], options.no_wandb)
     return 0
@@ -107,21 +109,24 @@ def show_physics(options: argparse.Namespace) -> int:
 
 def nve_settings(options: argparse.Namespace) -> MDSettings | None:
     """The NVE run that the options describe; none if it is left out."""
-    from kanmlip.dynamics import MDSettings
+    from kanmlip.dynamics.settings import read_settings
 
-    if options.nve_steps == 0:
-        return None
-    return MDSettings(temperature_K=options.nve_temperature, equilibration=options.nve_equilibration, steps=options.nve_steps, interval=5)
+    values = {"temperature_K": options.nve_temperature, "equilibration": options.nve_equilibration, "steps": options.nve_steps or 1}
+    settings = read_settings({**values, "interval": 5}, prefix="--nve-")
+    return settings if options.nve_steps else None
 
 
 def load_mlp(run: LoadedRun, name: str | None) -> tuple[LoadedRun | None, str | None]:
-    """The run to compare with, and if there is none to be found, why; one that is named must be there."""
+    """The run to compare with, and if there is none to be found, why; one that is named must be there, and be an MLP's."""
     from kanmlip.errors import ConfigError
     from kanmlip.export.loading import load_potential
     from kanmlip.physics.counterpart import find_counterpart
 
     if name is not None:
-        return load_potential(name, dtype="float64"), None
+        named = load_potential(name, dtype="float64")
+        if named.config.has_kan:
+            raise ConfigError(f"--mlp={name} is {named.folder.name}, which has KANs; name a run with placement=none, or leave --mlp out")
+        return named, None
     try:
         folder = find_counterpart(run.folder, run.config)
     except ConfigError as error:

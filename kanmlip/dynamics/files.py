@@ -21,6 +21,8 @@ from kanmlip.experiment.atomic import read_json, write_json, write_npz
 THERMO = (
     "step", "time_ps", "potential_eV", "kinetic_eV", "total_eV", "conserved_eV", "temperature_K", "max_force_eV_per_A",
 )  # fmt: skip
+# What is made of a simulation when it ends, or is left by one that came to a bad end.
+RESULTS = ("summary.json", "unstable.xyz", "rdf.csv", "rdf.png", "rdf.svg", "energy.png", "energy.svg")
 
 
 class SimulationFiles:
@@ -50,8 +52,8 @@ class SimulationFiles:
         return content if isinstance(content, dict) else {}
 
     def clear(self) -> None:
-        """Remove what an earlier simulation left in the files that grow, and its state first."""
-        for path in (self.state, self.thermo, self.trajectory, self.description):
+        """Remove what an earlier simulation left, its state first, and what was made of it."""
+        for path in (self.state, self.thermo, self.trajectory, self.description, *(self.folder / name for name in RESULTS)):
             path.unlink(missing_ok=True)
 
     def append_row(self, row: Mapping[str, float | int]) -> None:

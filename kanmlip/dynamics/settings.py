@@ -49,15 +49,15 @@ class MDSettings(Schema):
         return self.model_dump(mode="json", exclude=set(CHANGEABLE))
 
 
-def option(field: str) -> str:
-    """The option of ``kanmlip-md`` that sets a field: without its unit."""
+def option(field: str, prefix: str = "--") -> str:
+    """The option that sets a field: without its unit."""
     for unit in ("_K", "_fs", "_per_ps"):
         field = field.removesuffix(unit)
-    return "--" + field.replace("_", "-")
+    return prefix + field.replace("_", "-")
 
 
-def read_settings(values: dict[str, Any]) -> MDSettings:
-    """Check settings that a user typed as options of a command.
+def read_settings(values: dict[str, Any], prefix: str = "--") -> MDSettings:
+    """Check settings that a user typed as options of a command, whose names begin with ``prefix``.
 
     Raises:
         ConfigError: One line a fault, each with the option and its value.
@@ -66,7 +66,8 @@ def read_settings(values: dict[str, Any]) -> MDSettings:
         settings = MDSettings.model_validate(values)
     except ValidationError as error:
         lines = (
-            f"{option(str(fault['loc'][0]))}={fault['input']}: {fault['msg'][0].lower()}{fault['msg'][1:]}" for fault in error.errors()
+            f"{option(str(fault['loc'][0]), prefix)}={fault['input']}: {fault['msg'][0].lower()}{fault['msg'][1:]}"
+            for fault in error.errors()
         )
         raise ConfigError("\n".join(lines)) from error
     if settings.ensemble != "nve" and settings.temperature_K == 0:

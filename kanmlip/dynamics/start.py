@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 from ase import Atoms
 
 from kanmlip.data.root import data_root
@@ -34,14 +35,32 @@ def read_structure(path: Path) -> Atoms:
     """The last structure of a file, bare.
 
     Raises:
-        ConfigError: If there is none that ASE can read.
+        ConfigError: If there is none that ASE can read, or its atoms are constrained, which would be another simulation.
     """
     from ase.io import read
 
     try:
-        return bare(read(path, -1))
+        atoms = read(path, -1)
     except Exception as error:  # ase.io fails in as many ways as there are formats
         raise ConfigError(f"--structure={path} cannot be read as a structure: {type(error).__name__}: {error}") from error
+    if atoms.constraints:
+        kinds = ", ".join(sorted({type(constraint).__name__ for constraint in atoms.constraints}))
+        raise ConfigError(
+            f"--structure={path} has constraints ({kinds}), which are not kept here; save it without them, or use ASE's own dynamics "
+            f"with kanmlip.export.ase.load"
+        )
+    return bare(atoms)
+
+
+def left_out(path: Path) -> list[str]:
+    """What a file that :func:`read_structure` has read says of its atoms beyond what is taken from it."""
+    from ase.io import read
+
+    atoms = read(path, -1)
+    return [
+        *(["velocities"] if "momenta" in atoms.arrays and atoms.arrays["momenta"].any() else []),
+        *(["masses"] if "masses" in atoms.arrays and not np.allclose(atoms.get_masses(), bare(atoms).get_masses()) else []),
+    ]
 
 
 def _first_frame(config: RunConfig) -> Atoms:

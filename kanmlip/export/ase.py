@@ -12,7 +12,7 @@ from ase.calculators.calculator import Calculator, PropertyNotImplementedError, 
 from ase.data import chemical_symbols
 from ase.stress import full_3x3_to_voigt_6_stress
 
-from kanmlip.data.labels import LABELS
+from kanmlip.data.labels import LABELS, has_volume
 from kanmlip.errors import DataError
 from kanmlip.export.loading import LoadedRun, LoadOptions, load_potential
 
@@ -52,7 +52,7 @@ class KanmlipCalculator(Calculator):  # type: ignore[misc]  # ase comes without 
             PropertyNotImplementedError: If stress is asked for and the cell has no volume.
         """
         super().calculate(atoms, properties, system_changes)
-        check_species(self.atoms, self.run)
+        check_structure(self.atoms, self.run)
         # As with ASE's own calculators: along open directions too stress is the virial over the cell's volume.
         has_volume = bool(self.atoms.cell.rank == 3)
         if "stress" in properties and not has_volume:
@@ -77,14 +77,27 @@ def to_ase(output: dict[str, np.ndarray]) -> dict[str, Any]:
     return results
 
 
-def check_species(atoms: Atoms, run: LoadedRun) -> None:
-    """Check that a structure has atoms, and none that the model does not know.
+def check_structure(atoms: Atoms, run: LoadedRun) -> None:
+    """Check that a structure has atoms, none that the model does not know, and coordinates and vectors from which distances follow.
+
+    A search for neighbours leaves out an atom that is nowhere, without a word, and need not end where a vector is no number.
 
     Raises:
-        DataError: Naming them and what the model knows.
+        DataError: Naming what is wrong, and the way out.
     """
     if len(atoms) == 0:
         raise DataError("the structure has no atoms")
+    lost = np.flatnonzero(~np.isfinite(atoms.positions).all(axis=1))
+    if len(lost):
+        raise DataError(f"atom {lost[0]} of the structure is at {atoms.positions[lost[0]]}: coordinates must be finite numbers")
+    if not np.isfinite(np.asarray(atoms.cell)).all():
+        raise DataError(f"the structure's cell is {atoms.cell.tolist()}: its vectors must be finite numbers")
+    if not has_volume(atoms):
+        along = ", ".join(name for name, periodic in zip("abc", atoms.pbc, strict=True) if periodic)
+        raise DataError(
+            f"the structure is periodic along {along}, where its cell is {atoms.cell.tolist()}: no vectors or dependent ones; "
+            f"give it a cell, or pbc=False where it is open"
+        )
     unknown = sorted(set(atoms.numbers.tolist()) - set(run.species))
     if unknown:
         symbols = ", ".join(chemical_symbols[z] for z in unknown)

@@ -160,7 +160,9 @@ def _input(export: Export, run: LoadedRun, newton: str, pair: list[str]) -> None
         "atom_modify map yes",
         f"newton {newton}",
     ]
-    write_text(path, "\n".join([*head, "# read_data ... here", *pair]) + "\n")
+    types = ", ".join(f"{number} = {symbol}" for number, symbol in enumerate(_symbols(run).split(), start=1))
+    where = ["# read_data ... here", f"# atom types of the data file: {types}; where they are others, put the symbols below in their order"]
+    write_text(path, "\n".join([*head, *where, *pair]) + "\n")
     export.written[path] = "lines for a LAMMPS input"
     export.notes.append("a LAMMPS without that pair style can be driven from Python: kanmlip.export.lammps.ExternalForces")
 

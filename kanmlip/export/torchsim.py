@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Unpack
 
+import numpy as np
 import torch
 from ase import Atoms
 from torch import Tensor
 
 from kanmlip.errors import ConfigError, MissingDependencyError
-from kanmlip.export.ase import check_species
+from kanmlip.export.ase import check_structure
 from kanmlip.export.loading import LoadedRun, LoadOptions, load_potential
 
 try:
@@ -73,11 +74,11 @@ class TorchSimModel(ModelInterface):  # type: ignore[misc]  # torch_sim may be a
         """Evaluate a ``SimState``, or a dictionary of its fields.
 
         Raises:
-            DataError: If a system has a species that the model was not trained on.
+            DataError: If a system has a species that the model was not trained on, or no finite coordinates.
         """
         frames = systems(state)
         for atoms in frames:
-            check_species(atoms, self.run)
+            check_structure(atoms, self.run)
         graph = self.run.config.model.collate(frames).to(device=self.run.device)
         output = self.run.config.model.forward(self.potential, graph, compute_stress=self._compute_stress)
         like = _field(state, "positions")
@@ -87,7 +88,8 @@ class TorchSimModel(ModelInterface):  # type: ignore[misc]  # torch_sim may be a
 def systems(state: Any) -> list[Atoms]:
     """The systems of a state as structures; TorchSim keeps cells as columns, ASE as rows."""
     positions, numbers, cell = (_field(state, name).detach().cpu().double().numpy() for name in ("positions", "atomic_numbers", "cell"))
-    index = _field(state, "system_idx").cpu().numpy()
+    alone = isinstance(state, Mapping) and "system_idx" not in state
+    index = np.zeros(len(numbers), dtype=int) if alone else _field(state, "system_idx").cpu().numpy()
     periodic = state["pbc"] if isinstance(state, Mapping) else state.pbc
     periodic = periodic.tolist() if isinstance(periodic, Tensor) else periodic
     return [

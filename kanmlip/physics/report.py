@@ -56,12 +56,13 @@ def judge(value: float | None, doubt: float, limit: float) -> str:
     return "missed" if abs(value) - doubt > limit else "undecided"
 
 
-def render(run: Examination, mlp: Examination | None, reference: Examination | None = None) -> str:
-    """The report as Markdown; ``reference`` is what computed the labels."""
+def render(run: Examination, mlp: Examination | None, reference: Examination | None = None, named: bool = False) -> str:
+    """The report as Markdown; ``reference`` is what computed the labels, ``named`` says that a user chose the MLP."""
     columns = [run, *(column for column in (mlp, reference) if column is not None)]
     lines = [f"# Physics of {run.name}", ""]
     if mlp is not None:
-        lines += [f"Beside it the MLP of the same settings and seed, {mlp.name}. Everything in float64.", ""]
+        what = f"{mlp.name}, named by --mlp" if named else f"the MLP of the same settings and seed, {mlp.name}"
+        lines += [f"Beside it {what}. Everything in float64.", ""]
     if reference is not None:
         lines += [f"{reference.head} is what computed the labels of the data: what a potential without errors would show.", ""]
     lines += ["| | " + " | ".join(column.head for column in columns) + " |", "|---|" + "---:|" * len(columns)]
@@ -78,7 +79,9 @@ def render(run: Examination, mlp: Examination | None, reference: Examination | N
     return "\n".join([*lines, *(["", *notes] if notes else []), "", "![curves](physics.png)"]) + "\n"
 
 
-def write_report(run: Examination, mlp: Examination | None, reference: Examination | None, note: str | None, folder: Path) -> str:
+def write_report(
+    run: Examination, mlp: Examination | None, reference: Examination | None, note: str | None, folder: Path, named: bool = False
+) -> str:
     """Write physics.md and physics.json; returns the Markdown.
 
     Args:
@@ -87,8 +90,9 @@ def write_report(run: Examination, mlp: Examination | None, reference: Examinati
         reference: Of what computed the labels; none where that is no potential at hand.
         note: Why the MLP is missing.
         folder: Where to.
+        named: Whether the MLP was chosen by a user, who may compare what differs in more than the head.
     """
-    text = render(run, mlp, reference) + (f"\n{note}\n" if note else "")
+    text = render(run, mlp, reference, named) + (f"\n{note}\n" if note else "")
     write_text(folder / "physics.md", text)
     write_json(
         folder / "physics.json",

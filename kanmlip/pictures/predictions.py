@@ -54,7 +54,9 @@ def read_predictions(path: Path) -> Arrays:
         ConfigError: If there is no such file.
     """
     if not path.is_file():
-        raise ConfigError(f"{path} does not exist; the run did not finish")
+        raise ConfigError(
+            f"{path} does not exist: the run did not finish, or this is an exported folder, which has none; name the run itself"
+        )
     with np.load(path, allow_pickle=False) as stored:
         return {name: stored[name] for name in stored}
 

@@ -123,3 +123,24 @@ def test_the_stress_of_a_slab_is_its_virial_over_the_volume_of_the_cell(run_of: 
     stress = closed.get_stress()
     assert np.abs(stress[:2]).max() > 1e-5
     np.testing.assert_allclose(slab.get_stress(), stress, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda atoms: atoms.positions.__setitem__((3, 1), np.nan), r"atom 3 of the structure is at \[.* nan .*must be finite"),
+        (lambda atoms: atoms.positions.__setitem__(slice(None), np.inf), "atom 0 of the structure is at"),
+        (lambda atoms: atoms.cell.__setitem__((2, 2), np.nan), "the structure's cell is .* must be finite"),
+        (lambda atoms: atoms.set_cell(np.zeros((3, 3))), r"periodic along a, b, c, .* no vectors or dependent ones; .*pbc=False"),
+        (lambda atoms: (atoms.set_cell(np.diag([0, 0, 9.0])), atoms.set_pbc([True, False, True])), "periodic along a, c, "),
+        (lambda atoms: atoms.set_cell([[5, 0, 0], [5, 0, 0], [0, 0, 5]]), "no vectors or dependent ones"),
+    ],
+)
+def test_structures_without_distances_are_refused(change: Callable[[Atoms], object], message: str, run_of: Callable[..., Made]) -> None:
+    """A search for neighbours would leave out the atom, or never end."""
+    atoms = rattled_silver(seed=9)
+    atoms.calc = export_ase.load(run_of("nequip-none")[0])
+    atoms.get_potential_energy()
+    change(atoms)
+    with pytest.raises(DataError, match=message):
+        atoms.get_forces()

@@ -52,6 +52,7 @@ def test_mace_gets_its_lammps_files_and_their_input(
     printed = capsys.readouterr().out
     assert (tmp_path / f"{run_dir.name}-lammps.pt").is_file()
     assert f"pair_coeff * * {run_dir.name}-lammps.pt Ag\n" in (tmp_path / "in.pair").read_text()
+    assert "# atom types of the data file: 1 = Ag; where they are others" in (tmp_path / "in.pair").read_text()
     assert (tmp_path / f"{run_dir.name}-mliap_lammps.pt").is_file() or "left out: MACE's ML-IAP file needs cuequivariance" in printed
 
 

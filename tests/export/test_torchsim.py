@@ -86,6 +86,12 @@ def test_what_the_model_cannot_do_is_refused(run_of: Callable[..., Made]) -> Non
     model = torchsim.TorchSimModel(run)
     with pytest.raises(DataError, match=r"the structure has Au"):
         model(ts.io.atoms_to_state([bulk("Au")], model.device, model.dtype))
+    state = ts.io.atoms_to_state([bulk("Ag", cubic=True)], model.device, model.dtype)
+    fields = {name: getattr(state, name) for name in ("positions", "atomic_numbers", "cell", "pbc")}
+    torch.testing.assert_close(model(fields)["energy"], model(state)["energy"])
+    fields["positions"] = torch.where(torch.arange(4)[:, None] == 2, torch.nan, fields["positions"])
+    with pytest.raises(DataError, match=r"atom 2 of the structure is at \[nan nan nan\]"):
+        model(fields)
     with pytest.raises(ConfigError, match="forces come with the energy"):
         model.compute_forces = False
 

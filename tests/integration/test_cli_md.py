@@ -9,8 +9,11 @@ import time
 from pathlib import Path
 
 import ase.io
+import numpy as np
 import pytest
 import torch
+from ase.build import bulk
+from ase.constraints import FixAtoms
 
 from kanmlip.cli.md import main
 from kanmlip.dynamics.files import read_thermo
@@ -82,6 +85,27 @@ def test_atoms_that_fly_apart_are_exit_code_1(capsys: pytest.CaptureFixture[str]
     assert ase.io.read(tmp_path / "trajectory.xyz", ":")
     assert main([str(folder), "--temperature", "3e4", "--timestep", "20", "--output", str(tmp_path)]) == 2
     assert "--restart" in capsys.readouterr().err
+    assert (tmp_path / "unstable.xyz").is_file()
+    (tmp_path / "rdf.png").touch()
+    assert main([str(folder), *COOL, "--steps", "4", "--output", str(tmp_path), "--restart", "--no-pictures"]) == 0
+    assert not {"unstable.xyz", "rdf.png", "energy.svg"} & {path.name for path in tmp_path.iterdir()}
+
+
+def test_velocities_and_masses_of_a_file_are_not_used_and_that_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = train_fake("placement=none")
+    atoms = bulk("Ar", "fcc", a=5.3, cubic=True)
+    arguments = [str(folder), *COOL, "--steps", "2", "--no-pictures", "--structure", str(tmp_path / "start.traj"), "--restart"]
+    for change, message in (
+        (lambda: None, ""),
+        (lambda: atoms.set_velocities(np.ones((4, 3))), "warning: velocities of"),
+        (lambda: atoms.set_masses([36.0] * 4), "warning: velocities and masses of"),
+    ):
+        change()
+        ase.io.write(tmp_path / "start.traj", atoms)
+        assert main([*arguments, "--output", str(tmp_path / "out")]) == 0
+        said = capsys.readouterr().err
+        assert message in said
+        assert ("are not used" in said) == bool(message)
 
 
 def test_what_cannot_be_simulated_is_refused_before_anything_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -96,6 +120,18 @@ def test_what_cannot_be_simulated_is_refused_before_anything_is_written(tmp_path
         (["--force-rough", "--dtype", "float16"], "dtype=float16 is not known"),
     ):
         assert main([str(rough), *arguments, "--output", str(tmp_path / "out")]) == 2
+        assert message in capsys.readouterr().err
+    lattice = bulk("Ar", "fcc", a=5.3, cubic=True)
+    for name, change, message in (
+        ("frozen", lambda atoms: atoms.set_constraint(FixAtoms([0])), "frozen.xyz has constraints (FixAtoms), which are not kept here"),
+        ("flat", lambda atoms: atoms.set_cell(None), "the structure is periodic along a, b, c"),
+    ):
+        atoms = lattice.copy()
+        change(atoms)
+        ase.io.write(tmp_path / f"{name}.xyz", atoms, columns=["symbols", "positions", *(["move_mask"] if name == "frozen" else [])])
+        if name == "flat":
+            (tmp_path / "flat.xyz").write_text((tmp_path / "flat.xyz").read_text().replace('pbc="F F F"', 'pbc="T T T"'))
+        assert main([str(rough), "--force-rough", "--structure", str(tmp_path / f"{name}.xyz"), "--output", str(tmp_path / "out")]) == 2
         assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
     assert main([str(rough), "--force-rough", *COOL, "--steps", "3", "--no-pictures", "--output", str(tmp_path / "out")]) == 0

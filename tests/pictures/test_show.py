@@ -88,6 +88,17 @@ def test_the_physics_of_a_run_stands_beside_its_mlps(pair: tuple[Path, Path], ca
     assert again["mlp"]["parts"]["nve"] == report["mlp"]["parts"]["nve"]
 
 
+def test_an_mlp_that_a_user_names_is_called_that(pair: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    other = train_fake("placement=none", "seed=4")
+    assert main([str(pair[1]), "--physics", "--nve-steps", "0", "--mlp", str(other)]) == 0
+    printed = capsys.readouterr().out
+    assert f"Beside it {other.name}, named by --mlp." in printed
+    assert "of the same settings" not in printed
+    assert f"| | MLP | {other.name} |" in printed
+    assert main([str(pair[1]), "--physics", "--nve-steps", "0", "--mlp", str(pair[0])]) == 2
+    assert f"{pair[0].name}, which has KANs; name a run with placement=none" in capsys.readouterr().err
+
+
 def test_the_counterpart_differs_in_the_head_alone(pair: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
     from kanmlip.experiment.validation import load_run_config
 
@@ -108,6 +119,9 @@ def test_the_counterpart_differs_in_the_head_alone(pair: tuple[Path, Path], caps
         (["--physics", "--nve-steps", "-1"], "--nve-steps=-1"),
         (["--physics", "--crystal", "nowhere.cif"], "nowhere.cif"),
         (["--physics", "--mlp", "nobody"], "run=nobody"),
+        (["--physics", "--nve-equilibration", "-5"], "--nve-equilibration=-5: input should be greater"),
+        (["--physics", "--nve-temperature", "nan"], "--nve-temperature=nan: input should be a finite number"),
+        (["--physics", "--nve-temperature", "0"], "--nve-temperature=0 moves nothing"),
     ],
 )
 def test_wrong_input_is_named(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
