@@ -31,8 +31,8 @@ def starting_structure(config: RunConfig, path: Path | None = None, repeat: tupl
     return atoms.repeat(repeat)
 
 
-def read_structure(path: Path) -> Atoms:
-    """The last structure of a file, bare.
+def read_structure(path: Path, option: str = "--structure") -> Atoms:
+    """The last structure of a file that an option names, bare.
 
     Raises:
         ConfigError: If there is none that ASE can read, or its atoms are constrained, which would be another simulation.
@@ -42,11 +42,11 @@ def read_structure(path: Path) -> Atoms:
     try:
         atoms = read(path, -1)
     except Exception as error:  # ase.io fails in as many ways as there are formats
-        raise ConfigError(f"--structure={path} cannot be read as a structure: {type(error).__name__}: {error}") from error
+        raise ConfigError(f"{option}={path} cannot be read as a structure: {type(error).__name__}: {error}") from error
     if atoms.constraints:
         kinds = ", ".join(sorted({type(constraint).__name__ for constraint in atoms.constraints}))
         raise ConfigError(
-            f"--structure={path} has constraints ({kinds}), which are not kept here; save it without them, or use ASE's own dynamics "
+            f"{option}={path} has constraints ({kinds}), which are not kept here; save it without them, or use ASE's own dynamics "
             f"with kanmlip.export.ase.load"
         )
     return bare(atoms)

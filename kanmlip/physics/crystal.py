@@ -30,7 +30,7 @@ def reference_crystal(species: Sequence[int], path: Path | None = None) -> Atoms
         ConfigError: If there is no file and the model has several elements, or one whose ground state is not cubic.
     """
     if path is not None:
-        crystal = read_structure(path)
+        crystal = read_structure(path, "--crystal")
         if not crystal.pbc.all():
             raise ConfigError(f"--crystal={path} is not periodic in all three directions")
         return crystal

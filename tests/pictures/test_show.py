@@ -117,7 +117,7 @@ def test_the_counterpart_differs_in_the_head_alone(pair: tuple[Path, Path], caps
         (["nothing"], "run=nothing"),
         (["--functions", "0"], "--functions=0 must be 1 or more"),
         (["--physics", "--nve-steps", "-1"], "--nve-steps=-1"),
-        (["--physics", "--crystal", "nowhere.cif"], "nowhere.cif"),
+        (["--physics", "--crystal", "nowhere.cif"], "--crystal=nowhere.cif"),
         (["--physics", "--mlp", "nobody"], "run=nobody"),
         (["--physics", "--nve-equilibration", "-5"], "--nve-equilibration=-5: input should be greater"),
         (["--physics", "--nve-temperature", "nan"], "--nve-temperature=nan: input should be a finite number"),
