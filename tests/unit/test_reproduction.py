@@ -14,7 +14,6 @@ from kanmlip.experiment.composition import Sources
 from kanmlip.experiment.folders import conf_dir, record_path, results_root
 from kanmlip.report.records import READABLE_SCHEMA_VERSIONS, Record, read_evidence
 from kanmlip.report.study import default_study_path, load_study
-from kanmlip.reproduction.benchmarks import md_benchmark
 from kanmlip.reproduction.estimate import UNMEASURED, Estimator
 from kanmlip.reproduction.expansion import Expansion
 from kanmlip.reproduction.listing import duration
@@ -139,16 +138,6 @@ def test_what_is_done_is_known_from_the_records_alone() -> None:
     write_json(record_path(step.run_id), record(step.run_id, newest, 1.0, {}, labels))
     found = standing(step, read_evidence(results_root()))
     assert (found.state, found.is_to_be_run(renew=True)) == ("done", False)
-
-
-def test_benchmarks_are_done_when_every_cell_has_its_steps(tmp_path: Path) -> None:
-    assert md_benchmark(RUNS.benchmarks, "smoke", tmp_path).steps == {71: 100}
-    benchmark = md_benchmark(RUNS.benchmarks, "small", tmp_path)
-    assert benchmark.missing() == [71, 568, 4544]
-    cases = [{"model": "allegro", "atoms": 71, "steps_asked": 5000}, {"model": "allegro", "atoms": 568, "steps_asked": 50}]
-    write_json(tmp_path / "benchmarks" / "md_gpu.json", {"cases": [*cases, {"model": "mace", "atoms": 568, "steps_asked": 500}]})
-    assert benchmark.missing() == [568, 4544]
-    assert "smoke" in str(md_benchmark(RUNS.benchmarks, "smoke", tmp_path).folder), "never among the times that mean something"
 
 
 @pytest.mark.parametrize(
