@@ -70,9 +70,9 @@ def reproduce(options: argparse.Namespace) -> int:
     print(list_runs(standings, estimates, benchmark, jobs, options.renew, results), flush=True)
     if options.dry_run:
         return 0
-    left = [(s.step, e) for s, e in zip(standings, estimates, strict=True) if s.is_to_be_run(options.renew)]
-    check_here(step.planned for step, _ in left)
-    return run_all(left, benchmark, jobs, options.renew, sys.argv[1:])
+    left = [(s, e) for s, e in zip(standings, estimates, strict=True) if s.is_to_be_run(options.renew)]
+    check_here(one.step.planned for one, _ in left)
+    return run_all(left, benchmark, jobs, sys.argv[1:])
 
 
 def parse_seeds(text: str) -> list[int]:

@@ -16,8 +16,8 @@ from kanmlip.experiment.summary import exit_code, format_summary, outcomes, writ
 from kanmlip.reproduction.benchmarks import MDBenchmark
 from kanmlip.reproduction.estimate import Estimate
 from kanmlip.reproduction.execution import execute
-from kanmlip.reproduction.expansion import Step
 from kanmlip.reproduction.listing import available_cores
+from kanmlip.reproduction.progress import Standing
 from kanmlip.reproduction.wandb_report import log_report
 
 
@@ -42,22 +42,21 @@ def choose_jobs(asked: int | None, estimates: Sequence[Estimate]) -> int:
     return max(1, min(jobs, int(_free_memory_mb() / largest)))
 
 
-def run_all(left: Sequence[tuple[Step, Estimate]], benchmark: MDBenchmark | None, jobs: int, renew: bool, arguments: list[str]) -> int:
+def run_all(left: Sequence[tuple[Standing, Estimate]], benchmark: MDBenchmark | None, jobs: int, arguments: list[str]) -> int:
     """Run what is left, then the benchmarks, then make tables and report of all records.
 
     Args:
         left: Runs to make, with their cost.
         benchmark: Of molecular dynamics; none to leave it out.
         jobs: Runs at a time.
-        renew: Whether finished runs among ``left`` begin again.
         arguments: Of the command, for the summary.
 
     Returns:
         The exit code of the command.
     """
-    steps = [step for step, _ in left]
+    steps = [standing.step for standing, _ in left]
     with stoppable(None):
-        execute(steps, [estimate.seconds for _, estimate in left], jobs, renew)
+        execute([standing for standing, _ in left], [estimate.seconds for _, estimate in left], jobs)
         stopped = stop_requested() != GO_ON
     rows = outcomes([step.planned for step in steps])
     if rows:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import torch
 import yaml
 
 from kanmlip.cli.reproduce import main
+from kanmlip.experiment.record import RECORD_FORM
 from tests.integration.application import FAKES, assert_trained, environment, records, results, statuses
 
 COST = {"frame_s": 0.01, "memory_MB": 500, "disk_MB": 1}
@@ -79,6 +81,41 @@ def test_killed_anywhere_it_goes_on_and_loses_at_most_an_epoch(reproduction: Pat
     shutil.rmtree(results() / "runs")
     assert main(options(reproduction, *arguments, "--dry-run")) == 0
     assert "2 runs, 0 to do" in capsys.readouterr().out
+
+
+def test_renewing_begins_again_what_is_older_and_goes_on_with_what_was_begun(reproduction: Path) -> None:
+    first = ("--stages", "first", "--jobs", "1")
+    assert reproduce(reproduction, *first).returncode == 0
+    begun, waiting = (path.parent.name for path in sorted(results().glob("runs/*/status.json"), key=lambda path: path.stat().st_mtime))
+    for run in (begun, waiting):
+        make_older(run)
+    arguments = (*first, "--renew")
+    call = command(reproduction, *arguments)
+    process = subprocess.Popen(call, env=environment(KANMLIP_TEST_DELAY="0.05"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline and process.poll() is None and not 3 <= epochs_by_run().get(begun, 0) < 25:
+        time.sleep(0.05)
+    assert process.poll() is None, "it ended before it could be killed"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert set(records()) == {waiting}, "its record was of the run before"
+    again = reproduce(reproduction, *arguments)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert f"{begun}: resumed" in again.stdout, "no epoch is trained twice"
+    assert f"{waiting}: started again" in again.stdout
+    assert {run: record["schema_version"] for run, record in records().items()} == dict.fromkeys((begun, waiting), RECORD_FORM)
+    assert "2 runs, 0 to do" in reproduce(reproduction, *arguments, "--dry-run").stdout
+    # A record that is lost is made of its folder, with --renew too.
+    (results() / "records" / f"{begun}.json").unlink()
+    before = statuses()
+    assert reproduce(reproduction, *arguments).returncode == 0
+    assert len(records()) == 2
+    assert statuses() == before
+
+
+def make_older(run: str) -> None:
+    path = results() / "records" / f"{run}.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "schema_version": 1}))
 
 
 def test_a_failure_leaves_the_others_alone_and_is_tried_again(reproduction: Path, capsys: pytest.CaptureFixture[str]) -> None:
