@@ -42,13 +42,16 @@ def choose_jobs(asked: int | None, estimates: Sequence[Estimate]) -> int:
     return max(1, min(jobs, int(_free_memory_mb() / largest)))
 
 
-def run_all(left: Sequence[tuple[Standing, Estimate]], benchmark: MDBenchmark | None, jobs: int, arguments: list[str]) -> int:
+def run_all(
+    left: Sequence[tuple[Standing, Estimate]], benchmark: MDBenchmark | None, jobs: int, reproduction: Path | None, arguments: list[str]
+) -> int:
     """Run what is left, then the benchmarks, then make tables and report of all records.
 
     Args:
         left: Runs to make, with their cost.
         benchmark: Of molecular dynamics; none to leave it out.
         jobs: Runs at a time.
+        reproduction: File of the form of conf/reproduction.yaml that the tables are of; none for that one.
         arguments: Of the command, for the summary.
 
     Returns:
@@ -69,16 +72,17 @@ def run_all(left: Sequence[tuple[Standing, Estimate]], benchmark: MDBenchmark | 
     if benchmark is not None and not measured:
         cells = ", ".join(map(str, benchmark.missing()))
         sys.stderr.write(f"kanmlip-reproduce: no MD benchmark of {cells} atoms was made; again: {' '.join(benchmark.command())}\n")
-    made = make_tables()
+    made = make_tables(reproduction)
     settings = next((step.planned.config for step in steps if step.planned.config.logger.wandb), None)
     if made and settings is not None:
         log_report(settings.logger, results_root(), settings.budget.name)
     return 0 if measured and made and (not rows or exit_code(rows, stopped) == 0) else 1
 
 
-def make_tables() -> bool:
+def make_tables(reproduction: Path | None) -> bool:
     """Call ``kanmlip-tables`` for all records; its Markdown is in the files that it writes. Says whether it went well."""
-    done = subprocess.run([sys.executable, "-m", "kanmlip.cli.tables"], capture_output=True, text=True, check=False)
+    of = [] if reproduction is None else ["--reproduction", str(reproduction)]
+    done = subprocess.run([sys.executable, "-m", "kanmlip.cli.tables", *of], capture_output=True, text=True, check=False)
     sys.stderr.write(done.stderr)
     if done.returncode == 0:
         root = results_root()

@@ -31,10 +31,20 @@ RUNS = {
 }  # fmt: skip
 
 
+STUDY = {
+    "citation": "none",
+    "column_sets": {"errors": [{"key": "f", "metric": "val/force_mae_eV_per_A", "heading": "val F MAE", "unit": "eV/Å", "decimals": 4}]},
+    "tables": {
+        "1": {"title": "Argon of ours", "dataset": "fake", "columns": "errors",
+              "rows": [{"label": "Fake, MLP", "match": {"model": "fake", "placement": "none"}}]},
+    },
+}  # fmt: skip
+
+
 @pytest.fixture
 def reproduction(tmp_path: Path) -> Path:
     path = tmp_path / "reproduction.yaml"
-    path.write_text(yaml.safe_dump({"runs": RUNS}))
+    path.write_text(yaml.safe_dump({"runs": RUNS, **STUDY}))
     return path
 
 
@@ -77,6 +87,7 @@ def test_killed_anywhere_it_goes_on_and_loses_at_most_an_epoch(reproduction: Pat
     assert len(records()) == len(statuses()) == 2
     assert epochs_by_run() == dict.fromkeys(records(), 30)
     assert "2 of 2 runs done" in again.stdout
+    assert "Argon of ours" in (results() / "tables" / "smoke" / "table1.md").read_text(), "tables of the file that was given"
     # A third time there is nothing to do, even where only the records are left, as in a fresh clone.
     shutil.rmtree(results() / "runs")
     assert main(options(reproduction, *arguments, "--dry-run")) == 0
@@ -148,6 +159,14 @@ def test_wrong_input_is_one_message_and_starts_nothing(
     assert main(options(reproduction, *arguments)) == 2
     printed = capsys.readouterr().err
     assert all(fragment in printed for fragment in fragments), printed
+    assert list(results().iterdir()) == []
+
+
+def test_a_file_that_makes_no_tables_is_refused_before_any_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "reproduction.yaml"
+    path.write_text(yaml.safe_dump({"runs": RUNS}))
+    assert main(options(path, "--stages", "first")) == 2
+    assert f"{path} does not describe tables" in capsys.readouterr().err
     assert list(results().iterdir()) == []
 
 
