@@ -73,7 +73,7 @@ def reproduce(options: argparse.Namespace) -> int:
         return 0
     left = [(s, e) for s, e in zip(standings, estimates, strict=True) if s.is_to_be_run(options.renew)]
     check_here(one.step.planned for one, _ in left)
-    return run_all(left, benchmark, jobs, options.reproduction, sys.argv[1:])
+    return run_all(left, steps, benchmark, jobs, options.reproduction, sys.argv[1:])
 
 
 def parse_seeds(text: str) -> list[int]:

@@ -16,6 +16,7 @@ from kanmlip.experiment.summary import exit_code, format_summary, outcomes, writ
 from kanmlip.reproduction.benchmarks import MDBenchmark
 from kanmlip.reproduction.estimate import Estimate
 from kanmlip.reproduction.execution import execute
+from kanmlip.reproduction.expansion import Step
 from kanmlip.reproduction.listing import available_cores
 from kanmlip.reproduction.progress import Standing
 from kanmlip.reproduction.wandb_report import log_report
@@ -43,12 +44,18 @@ def choose_jobs(asked: int | None, estimates: Sequence[Estimate]) -> int:
 
 
 def run_all(
-    left: Sequence[tuple[Standing, Estimate]], benchmark: MDBenchmark | None, jobs: int, reproduction: Path | None, arguments: list[str]
+    left: Sequence[tuple[Standing, Estimate]],
+    wanted: Sequence[Step],
+    benchmark: MDBenchmark | None,
+    jobs: int,
+    reproduction: Path | None,
+    arguments: list[str],
 ) -> int:
     """Run what is left, then the benchmarks, then make tables and report of all records.
 
     Args:
         left: Runs to make, with their cost.
+        wanted: All runs, made before or not: whether and where the report is logged is a setting of theirs.
         benchmark: Of molecular dynamics; none to leave it out.
         jobs: Runs at a time.
         reproduction: File of the form of conf/reproduction.yaml that the tables are of; none for that one.
@@ -73,7 +80,7 @@ def run_all(
         cells = ", ".join(map(str, benchmark.missing()))
         sys.stderr.write(f"kanmlip-reproduce: no MD benchmark of {cells} atoms was made; again: {' '.join(benchmark.command())}\n")
     made = make_tables(reproduction)
-    settings = next((step.planned.config for step in steps if step.planned.config.logger.wandb), None)
+    settings = next((step.planned.config for step in wanted if step.planned.config.logger.wandb), None)
     if made and settings is not None:
         log_report(settings.logger, results_root(), settings.budget.name)
     return 0 if measured and made and (not rows or exit_code(rows, stopped) == 0) else 1

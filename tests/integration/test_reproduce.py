@@ -16,6 +16,7 @@ import yaml
 
 from kanmlip.cli.reproduce import main
 from kanmlip.experiment.record import RECORD_FORM
+from kanmlip.reproduction import session
 from tests.integration.application import FAKES, assert_trained, environment, records, results, statuses
 
 COST = {"frame_s": 0.01, "memory_MB": 500, "disk_MB": 1}
@@ -65,7 +66,9 @@ def epochs_by_run() -> dict[str, int]:
     return {path.parent.name: len(path.read_text().splitlines()) - 1 for path in results().glob("runs/*/history.csv")}
 
 
-def test_killed_anywhere_it_goes_on_and_loses_at_most_an_epoch(reproduction: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_killed_anywhere_it_goes_on_and_loses_at_most_an_epoch(
+    reproduction: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     arguments = ("--stages", "first", "--jobs", "2")
     call = command(reproduction, *arguments)
     process = subprocess.Popen(call, env=environment(KANMLIP_TEST_DELAY="0.05"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -92,6 +95,11 @@ def test_killed_anywhere_it_goes_on_and_loses_at_most_an_epoch(reproduction: Pat
     shutil.rmtree(results() / "runs")
     assert main(options(reproduction, *arguments, "--dry-run")) == 0
     assert "2 runs, 0 to do" in capsys.readouterr().out
+    # The report is logged all the same.
+    logged: list[str] = []
+    monkeypatch.setattr(session, "log_report", lambda settings, _, budget: logged.append(f"{settings.project} {budget}"))
+    assert main(options(reproduction, *arguments, "logger=wandb")) == 0
+    assert logged == ["kanmlip smoke"]
 
 
 def test_renewing_begins_again_what_is_older_and_goes_on_with_what_was_begun(reproduction: Path) -> None:
