@@ -21,7 +21,7 @@ class PresetRuns(Schema):
     Attributes:
         preset: File of conf/experiment.
         rows: Printed rows it stands for, as ``table.row``, both as in the paper.
-        beside: Table that a run of ours, without a printed row, stands beside.
+        beside: Table that a run of ours, without a printed row, stands beside; its data are the table's, since W&B groups by table.
         seeds: Seeds that the paper prints, trained besides those asked for; the rows of each table are then theirs, one a seed.
     """
 

@@ -59,6 +59,16 @@ def test_a_preset_is_the_rows_it_stands_for(runs: PresetRuns) -> None:
         assert match.seed == (seed if runs.seeds else None)
 
 
+@pytest.mark.parametrize("runs", PRESETS, ids=lambda runs: runs.preset)
+def test_wandb_has_runs_of_one_data_set_under_the_name_of_a_table(runs: PresetRuns) -> None:
+    step = expansion("small").step("some", runs, 1111)
+    labels = step.planned.config
+    assert labels.logger.group == f"table {runs.tables[0]}, small"
+    tables = [tag.removeprefix("table ") for tag in labels.logger.tags if tag.startswith("table ")]
+    assert tables == list(runs.tables)
+    assert {STUDY.tables[table].dataset for table in tables} == {labels.dataset.name}
+
+
 def test_literature_rows_are_constants() -> None:
     for place in RUNS.literature:
         table, _, row = place.partition(".")
