@@ -47,8 +47,8 @@ def main() -> int:
     return 0
 
 
-# Dotted keys of a run's settings by which rows of a table differ; runs of different seeds fall into one group.
-GROUPS = ["placement.name", "placement.head.kind", "placement.head.match", "basis.name"]
+# Dotted keys of a run's settings by which rows of a table differ; runs of different seeds fall into one group, of different data never.
+GROUPS = ["dataset.name", "placement.name", "placement.head.kind", "placement.head.match", "basis.name"]
 
 
 def describe_sections(study: Study, runs: Runs) -> list[dict[str, Any]]:
@@ -60,7 +60,8 @@ def describe_sections(study: Study, runs: Runs) -> list[dict[str, Any]]:
             continue
         metrics = [column.metric for column in study.columns(table) if column.metric not in NOT_DRAWN]
         courses = sorted({course for name, course in COURSES.items() if any(f"/{name}" in metric for metric in metrics)})
-        title = f"Table {table}: {study.tables[table].title}"
+        number = f"Table {table}: " if table.isdigit() else ""  # tables of ours have none
+        title = f"{number}{study.tables[table].title}"
         sections.append({"title": title, "tag": f"table {table}", "courses": courses, "bars": metrics})
     return sections
 

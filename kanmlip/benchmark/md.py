@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import cast
 
@@ -40,11 +40,16 @@ class Allowance:
         seconds: Of all; none for as long as it takes.
         cases: Yet to come.
         started: When the clock started.
+        minutes_a_case: An even share of the whole; 0 for no bound.
     """
 
     seconds: float | None
     cases: int
     started: float
+    minutes_a_case: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.minutes_a_case = (self.seconds or 0.0) / 60 / max(1, self.cases)
 
     def next_case(self) -> float | None:
         """Seconds for the next case."""
@@ -162,7 +167,8 @@ def _case(
         model=plan.model, size=plan.size, device=plan.device, backend=plan.backend, portable_backend=PORTABLE,
         keep_hidden=plan.keep_hidden, dtype=setting.trainer.precision, atoms=atoms,
         edges=int(setting.model.collate([trajectory.start]).edge_index.shape[1]), steps_asked=asked, steps=rounds * turn, rounds=rounds,
-        ensemble=plan.ensemble, temperature_K=plan.settings.temperature_K, timestep_fs=plan.settings.timestep_fs,
+        minutes_a_case=allowance.minutes_a_case, ensemble=plan.ensemble, temperature_K=plan.settings.temperature_K,
+        timestep_fs=plan.settings.timestep_fs,
         environment=describe(plan.device, 1, "toy"), quiet=quietness.quiet, machine=asdict(quietness),
         results=tuple(_result(runner, missing[runner.contender.name], seconds, simulations, memory) for runner in runners),
         seconds={name: values.tolist() for name, values in seconds.items()},

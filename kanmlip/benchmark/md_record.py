@@ -111,6 +111,7 @@ class MDCase(_Part):
         steps_asked: Steps of each contender that were asked for.
         steps: Steps of each contender that were timed; fewer where the time allowed was short.
         rounds: Turns that they were made in.
+        minutes_a_case: The limit that cut them: its share of ``--minutes``. 0 for no bound; none in files from before it was recorded.
         ensemble: Integrator.
         temperature_K: Of the thermostat.
         timestep_fs: fs.
@@ -134,6 +135,7 @@ class MDCase(_Part):
     steps_asked: int
     steps: int
     rounds: int
+    minutes_a_case: float | None = None
     ensemble: str
     temperature_K: float  # noqa: N815 - the unit's own case
     timestep_fs: float

@@ -48,7 +48,7 @@ def reproduce(options: argparse.Namespace) -> int:
     from kanmlip.experiment.devices import check_here
     from kanmlip.experiment.folders import conf_dir, results_root
     from kanmlip.report.records import read_evidence
-    from kanmlip.report.study import default_study_path
+    from kanmlip.report.study import default_study_path, load_study
     from kanmlip.reproduction.benchmarks import md_benchmark
     from kanmlip.reproduction.estimate import Estimator
     from kanmlip.reproduction.expansion import Expansion
@@ -59,6 +59,7 @@ def reproduce(options: argparse.Namespace) -> int:
 
     seeds = parse_seeds(options.seeds or SEEDS.get(options.budget, DEFAULT_SEEDS))
     runs = load_runs(options.reproduction or default_study_path())
+    load_study(options.reproduction)  # what the tables would refuse at the end
     stages, with_benchmarks = runs.chosen(_names(options.stages), _names(options.tables))
     results, evidence = results_root(), read_evidence(results_root())
     steps = Expansion(Sources(main=conf_dir(), extra=options.config_dir), options.budget, options.overrides).steps(stages, seeds)
@@ -70,9 +71,9 @@ def reproduce(options: argparse.Namespace) -> int:
     print(list_runs(standings, estimates, benchmark, jobs, options.renew, results), flush=True)
     if options.dry_run:
         return 0
-    left = [(s.step, e) for s, e in zip(standings, estimates, strict=True) if s.is_to_be_run(options.renew)]
-    check_here(step.planned for step, _ in left)
-    return run_all(left, benchmark, jobs, options.renew, sys.argv[1:])
+    left = [(s, e) for s, e in zip(standings, estimates, strict=True) if s.is_to_be_run(options.renew)]
+    check_here(one.step.planned for one, _ in left)
+    return run_all(left, steps, benchmark, jobs, options.reproduction, sys.argv[1:])
 
 
 def parse_seeds(text: str) -> list[int]:

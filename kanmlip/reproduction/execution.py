@@ -15,18 +15,18 @@ from kanmlip.experiment.summary import outcome
 from kanmlip.experiment.supervisor import GRACE_S, supervise
 from kanmlip.reproduction.expansion import Step
 from kanmlip.reproduction.listing import duration
+from kanmlip.reproduction.progress import Standing
 
 POLL_S = 0.5
 
 
-def execute(steps: Sequence[Step], seconds: Sequence[float], jobs: int, renew: bool) -> list[Status]:
+def execute(standings: Sequence[Standing], seconds: Sequence[float], jobs: int) -> list[Status]:
     """Run every step in a worker process of its own, in order, ``jobs`` at a time.
 
     Args:
-        steps: What to run.
+        standings: What to run. Those with an older record begin again, the others go on where they stopped.
         seconds: Estimated time of each, for the remaining time.
         jobs: How many at a time.
-        renew: Begin again even where the run folder says that it is finished.
 
     Returns:
         The final status of each that was begun, in the order of their ends.
@@ -35,24 +35,29 @@ def execute(steps: Sequence[Step], seconds: Sequence[float], jobs: int, renew: b
     ended: list[Status] = []
     with ThreadPoolExecutor(jobs) as pool:
         under_way: dict[Future[Status], tuple[Step, float]] = {}
-        queue = list(zip(steps, seconds, strict=True))
+        queue = list(zip(standings, seconds, strict=True))
         while queue or under_way:
             while queue and len(under_way) < jobs and stop_requested() == GO_ON:
-                step, estimate = queue.pop(0)
-                under_way[pool.submit(attempt, step, renew)] = (step, estimate)
+                standing, estimate = queue.pop(0)
+                under_way[pool.submit(attempt, standing)] = (standing.step, estimate)
             if not under_way:
                 break
             for future in wait(under_way, return_when=FIRST_COMPLETED).done:
                 step, estimate = under_way.pop(future)
                 left -= estimate
                 ended.append(future.result())
-                report(step, ended[-1], f"{len(ended)} of {len(steps)}", left / jobs)
+                report(step, ended[-1], f"{len(ended)} of {len(standings)}", left / jobs)
     return ended
 
 
-def attempt(step: Step, renew: bool) -> Status:
-    """Supervise one run. One that another process holds is waited for as long as a worker whose parent was killed takes to end."""
-    planned = replace(step.planned, options=step.planned.options.model_copy(update={"force": True})) if renew else step.planned
+def attempt(standing: Standing) -> Status:
+    """Supervise one run. One that another process holds is waited for as long as a worker whose parent was killed takes to end.
+
+    Only an older record makes it begin again. The supervisor removes that record before training: such a run, once begun, is resumed.
+    """
+    step, planned = standing.step, standing.step.planned
+    if standing.state == "older record":
+        planned = replace(planned, options=planned.options.model_copy(update={"force": True}))
     status = supervise(planned, quiet=True)
     deadline = time.monotonic() + GRACE_S
     while status.status == "running" and time.monotonic() < deadline and stop_requested() == GO_ON:

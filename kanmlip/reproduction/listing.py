@@ -39,11 +39,13 @@ def list_runs(
     missing = benchmark.missing() if benchmark else []
     for atoms, steps in cells:
         state, rows = "pending" if atoms in missing else "done", " ".join(benchmark.rows if benchmark else ())
-        lines.append((f"MD benchmark, {atoms} atoms", f"{steps:,} steps", rows, state, "", "", "", "prints its own"))
+        what = f"MD benchmark, {atoms} atoms, size {benchmark.size}, {benchmark.device}" if benchmark else ""
+        lines.append((what, f"{steps:,} steps", rows, state, "", "", "", "prints its own"))
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
     text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
     text.insert(1, "-" * len(text[0]))
-    return "\n".join([*text, "", *_totals(standings, estimates, jobs, renew, results)])
+    remarks = [benchmark.remark] if benchmark and benchmark.remark else []
+    return "\n".join([*text, "", *_totals(standings, estimates, jobs, renew, results), *remarks])
 
 
 def _row(standing: Standing, estimate: Estimate) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from kanmlip.reproduction.estimate import Estimate
 from kanmlip.reproduction.execution import execute
 from kanmlip.reproduction.expansion import Step
 from kanmlip.reproduction.listing import available_cores
+from kanmlip.reproduction.progress import Standing
 from kanmlip.reproduction.wandb_report import log_report
 
 
@@ -42,22 +43,30 @@ def choose_jobs(asked: int | None, estimates: Sequence[Estimate]) -> int:
     return max(1, min(jobs, int(_free_memory_mb() / largest)))
 
 
-def run_all(left: Sequence[tuple[Step, Estimate]], benchmark: MDBenchmark | None, jobs: int, renew: bool, arguments: list[str]) -> int:
+def run_all(
+    left: Sequence[tuple[Standing, Estimate]],
+    wanted: Sequence[Step],
+    benchmark: MDBenchmark | None,
+    jobs: int,
+    reproduction: Path | None,
+    arguments: list[str],
+) -> int:
     """Run what is left, then the benchmarks, then make tables and report of all records.
 
     Args:
         left: Runs to make, with their cost.
+        wanted: All runs, made before or not: whether and where the report is logged is a setting of theirs.
         benchmark: Of molecular dynamics; none to leave it out.
         jobs: Runs at a time.
-        renew: Whether finished runs among ``left`` begin again.
+        reproduction: File of the form of conf/reproduction.yaml that the tables are of; none for that one.
         arguments: Of the command, for the summary.
 
     Returns:
         The exit code of the command.
     """
-    steps = [step for step, _ in left]
+    steps = [standing.step for standing, _ in left]
     with stoppable(None):
-        execute(steps, [estimate.seconds for _, estimate in left], jobs, renew)
+        execute([standing for standing, _ in left], [estimate.seconds for _, estimate in left], jobs)
         stopped = stop_requested() != GO_ON
     rows = outcomes([step.planned for step in steps])
     if rows:
@@ -70,16 +79,17 @@ def run_all(left: Sequence[tuple[Step, Estimate]], benchmark: MDBenchmark | None
     if benchmark is not None and not measured:
         cells = ", ".join(map(str, benchmark.missing()))
         sys.stderr.write(f"kanmlip-reproduce: no MD benchmark of {cells} atoms was made; again: {' '.join(benchmark.command())}\n")
-    made = make_tables()
-    settings = next((step.planned.config for step in steps if step.planned.config.logger.wandb), None)
+    made = make_tables(reproduction)
+    settings = next((step.planned.config for step in wanted if step.planned.config.logger.wandb), None)
     if made and settings is not None:
         log_report(settings.logger, results_root(), settings.budget.name)
     return 0 if measured and made and (not rows or exit_code(rows, stopped) == 0) else 1
 
 
-def make_tables() -> bool:
+def make_tables(reproduction: Path | None) -> bool:
     """Call ``kanmlip-tables`` for all records; its Markdown is in the files that it writes. Says whether it went well."""
-    done = subprocess.run([sys.executable, "-m", "kanmlip.cli.tables"], capture_output=True, text=True, check=False)
+    of = [] if reproduction is None else ["--reproduction", str(reproduction)]
+    done = subprocess.run([sys.executable, "-m", "kanmlip.cli.tables", *of], capture_output=True, text=True, check=False)
     sys.stderr.write(done.stderr)
     if done.returncode == 0:
         root = results_root()

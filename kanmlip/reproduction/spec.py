@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -21,7 +21,7 @@ class PresetRuns(Schema):
     Attributes:
         preset: File of conf/experiment.
         rows: Printed rows it stands for, as ``table.row``, both as in the paper.
-        beside: Table that a run of ours, without a printed row, stands beside.
+        beside: Table that a run of ours, without a printed row, stands beside; its data are the table's, since W&B groups by table.
         seeds: Seeds that the paper prints, trained besides those asked for; the rows of each table are then theirs, one a seed.
     """
 
@@ -72,10 +72,12 @@ class Benchmarks(Schema):
     Attributes:
         rows: The printed rows they stand for.
         steps: Budget → atoms → MD steps.
+        minutes: Budget → minutes to which the steps of a cell are cut on a CPU; 0, or not named, for no bound.
     """
 
     rows: tuple[str, ...]
-    steps: dict[Budget, dict[int, int]]
+    steps: dict[Budget, dict[int, Annotated[int, Field(ge=1)]]]
+    minutes: dict[Budget, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
 
     @field_validator("rows")
     @classmethod

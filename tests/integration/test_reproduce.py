@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import signal
 import subprocess
@@ -14,6 +15,8 @@ import torch
 import yaml
 
 from kanmlip.cli.reproduce import main
+from kanmlip.experiment.record import RECORD_FORM
+from kanmlip.reproduction import session
 from tests.integration.application import FAKES, assert_trained, environment, records, results, statuses
 
 COST = {"frame_s": 0.01, "memory_MB": 500, "disk_MB": 1}
@@ -29,10 +32,20 @@ RUNS = {
 }  # fmt: skip
 
 
+STUDY = {
+    "citation": "none",
+    "column_sets": {"errors": [{"key": "f", "metric": "val/force_mae_eV_per_A", "heading": "val F MAE", "unit": "eV/Å", "decimals": 4}]},
+    "tables": {
+        "1": {"title": "Argon of ours", "dataset": "fake", "columns": "errors",
+              "rows": [{"label": "Fake, MLP", "match": {"model": "fake", "placement": "none"}}]},
+    },
+}  # fmt: skip
+
+
 @pytest.fixture
 def reproduction(tmp_path: Path) -> Path:
     path = tmp_path / "reproduction.yaml"
-    path.write_text(yaml.safe_dump({"runs": RUNS}))
+    path.write_text(yaml.safe_dump({"runs": RUNS, **STUDY}))
     return path
 
 
@@ -53,7 +66,9 @@ def epochs_by_run() -> dict[str, int]:
     return {path.parent.name: len(path.read_text().splitlines()) - 1 for path in results().glob("runs/*/history.csv")}
 
 
-def test_killed_anywhere_it_goes_on_and_loses_at_most_an_epoch(reproduction: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_killed_anywhere_it_goes_on_and_loses_at_most_an_epoch(
+    reproduction: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     arguments = ("--stages", "first", "--jobs", "2")
     call = command(reproduction, *arguments)
     process = subprocess.Popen(call, env=environment(KANMLIP_TEST_DELAY="0.05"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -75,10 +90,51 @@ def test_killed_anywhere_it_goes_on_and_loses_at_most_an_epoch(reproduction: Pat
     assert len(records()) == len(statuses()) == 2
     assert epochs_by_run() == dict.fromkeys(records(), 30)
     assert "2 of 2 runs done" in again.stdout
+    assert "Argon of ours" in (results() / "tables" / "smoke" / "table1.md").read_text(), "tables of the file that was given"
     # A third time there is nothing to do, even where only the records are left, as in a fresh clone.
     shutil.rmtree(results() / "runs")
     assert main(options(reproduction, *arguments, "--dry-run")) == 0
     assert "2 runs, 0 to do" in capsys.readouterr().out
+    # The report is logged all the same.
+    logged: list[str] = []
+    monkeypatch.setattr(session, "log_report", lambda settings, _, budget: logged.append(f"{settings.project} {budget}"))
+    assert main(options(reproduction, *arguments, "logger=wandb")) == 0
+    assert logged == ["kanmlip smoke"]
+
+
+def test_renewing_begins_again_what_is_older_and_goes_on_with_what_was_begun(reproduction: Path) -> None:
+    first = ("--stages", "first", "--jobs", "1")
+    assert reproduce(reproduction, *first).returncode == 0
+    begun, waiting = (path.parent.name for path in sorted(results().glob("runs/*/status.json"), key=lambda path: path.stat().st_mtime))
+    for run in (begun, waiting):
+        make_older(run)
+    arguments = (*first, "--renew")
+    call = command(reproduction, *arguments)
+    process = subprocess.Popen(call, env=environment(KANMLIP_TEST_DELAY="0.05"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline and process.poll() is None and not 3 <= epochs_by_run().get(begun, 0) < 25:
+        time.sleep(0.05)
+    assert process.poll() is None, "it ended before it could be killed"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert set(records()) == {waiting}, "its record was of the run before"
+    again = reproduce(reproduction, *arguments)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert f"{begun}: resumed" in again.stdout, "no epoch is trained twice"
+    assert f"{waiting}: started again" in again.stdout
+    assert {run: record["schema_version"] for run, record in records().items()} == dict.fromkeys((begun, waiting), RECORD_FORM)
+    assert "2 runs, 0 to do" in reproduce(reproduction, *arguments, "--dry-run").stdout
+    # A record that is lost is made of its folder, with --renew too.
+    (results() / "records" / f"{begun}.json").unlink()
+    before = statuses()
+    assert reproduce(reproduction, *arguments).returncode == 0
+    assert len(records()) == 2
+    assert statuses() == before
+
+
+def make_older(run: str) -> None:
+    path = results() / "records" / f"{run}.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "schema_version": 1}))
 
 
 def test_a_failure_leaves_the_others_alone_and_is_tried_again(reproduction: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -111,6 +167,14 @@ def test_wrong_input_is_one_message_and_starts_nothing(
     assert main(options(reproduction, *arguments)) == 2
     printed = capsys.readouterr().err
     assert all(fragment in printed for fragment in fragments), printed
+    assert list(results().iterdir()) == []
+
+
+def test_a_file_that_makes_no_tables_is_refused_before_any_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "reproduction.yaml"
+    path.write_text(yaml.safe_dump({"runs": RUNS}))
+    assert main(options(path, "--stages", "first")) == 2
+    assert f"{path} does not describe tables" in capsys.readouterr().err
     assert list(results().iterdir()) == []
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 import yaml
@@ -11,6 +14,8 @@ import yaml
 from kanmlip.errors import MissingDependencyError
 from kanmlip.experiment.composition import Composer, Sources, require_sweeper
 from kanmlip.experiment.folders import conf_dir
+from kanmlip.report.study import default_study_path, load_study
+from kanmlip.reproduction.spec import load_runs
 from tests.integration.application import FAKE, results, train
 
 SWEEPER = "hydra_plugins.hydra_optuna_sweeper.optuna_sweeper.OptunaSweeper"
@@ -38,15 +43,25 @@ def test_a_search_finds_the_better_of_two(tmp_path: Path) -> None:
     assert len(list((results() / "runs").iterdir())) == 2
 
 
-def test_a_view_of_every_table_is_built_offline(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("wandb_workspaces", reason="needs wandb-workspaces")
+@pytest.fixture
+def script(repository: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.setattr(sys, "path", [str(repository / "scripts"), *sys.path])
-    import wandb_workspace as script
+    return importlib.import_module("wandb_workspace")
 
-    from kanmlip.report.study import default_study_path, load_study
-    from kanmlip.reproduction.spec import load_runs
 
-    views = script.describe_sections(load_study(), load_runs(default_study_path()))
-    assert {view["tag"] for view in views} == {f"table {n}" for n in (2, 3, 5, 6, 7, 8, 9)}
-    for view in views:
+def views(script: ModuleType) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = script.describe_sections(load_study(), load_runs(default_study_path()))
+    return found
+
+
+def test_every_table_has_a_view_of_its_own_data(script: ModuleType) -> None:
+    curves = [f"learning_curve_{n}" for n in (50, 200, 950)]
+    assert {view["tag"] for view in views(script)} == {f"table {table}" for table in (2, 3, 5, 6, 7, 8, 9, *curves)}
+    assert len({view["title"] for view in views(script)}) == len(views(script))
+    assert "dataset.name" in script.GROUPS, "runs of other data that have a table's tag are no part of its rows"
+
+
+def test_views_are_built_offline(script: ModuleType) -> None:
+    pytest.importorskip("wandb_workspaces", reason="needs wandb-workspaces")
+    for view in views(script):
         assert len(script.build(view, None, "kanmlip", "small").sections) == 2

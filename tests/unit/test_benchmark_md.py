@@ -153,6 +153,7 @@ def test_time_that_is_left_is_shared() -> None:
     allowance.started -= 100
     assert allowance.next_case() == 0.0
     assert Allowance(None, 3, now).next_case() is None
+    assert [Allowance(seconds, 3, now).minutes_a_case for seconds in (360.0, None)] == [2.0, 0.0]
 
 
 def test_allocations_of_known_size_are_found() -> None:
@@ -249,7 +250,8 @@ def test_what_a_mode_cannot_do_is_said_in_a_line(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(md_modes, "_recorded", lambda *_: 1 / 0)
     plan = MDPlan(*[("eager", "compile") if key == "modes" else value for key, value in vars(PLAN).items()])
     heard: list[str] = []
-    (case,) = measure(plan, Allowance(None, 1, 0.0), heard.append)
+    (case,) = measure(plan, Allowance(3e10, 5, 0.0), heard.append)
+    assert case.minutes_a_case == 1e8, "the limit is on record"
     eager, compiled = case.find("output", "gaussian", "parameters"), case.find("output", "gaussian", "parameters", "compile")
     assert eager is not None and eager.timing is not None and not eager.missing
     assert compiled is not None and compiled.timing is None

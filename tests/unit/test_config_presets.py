@@ -17,6 +17,7 @@ from kanmlip.experiment.folders import conf_dir
 from kanmlip.experiment.identity import run_id
 from kanmlip.experiment.validation import LOOKUP_TABLES
 from kanmlip.placement.config import PlacementConfig
+from kanmlip.report.study import load_study
 from kanmlip.schema import locate
 from kanmlip.training.config import TrainerConfig
 from kanmlip.training.loggers import LoggerConfig
@@ -93,6 +94,18 @@ def test_points_of_a_learning_curve_differ_in_their_structures_alone(curve: str)
         assert config.trainer.max_epochs * -(-size // config.trainer.batch_size) == 1520, "the same number of updates"
     assert compose(f"experiment={curve}_50", "budget=paper").dataset.n_train == 50
     assert compose(f"experiment={curve}_950", "budget=smoke").dataset.n_train == 16
+
+
+@pytest.mark.parametrize("budget", BUDGETS)
+def test_the_note_of_a_learning_curve_names_the_budgets_of_equal_updates(budget: str) -> None:
+    points = [compose(f"experiment=learning_curve_none_{size}", f"budget={budget}") for size in SIZES]
+    updates = {config.trainer.max_epochs * -(-(config.dataset.n_train or 0) // config.trainer.batch_size) for config in points}
+    equal = len(updates) == 1 and all(config.trainer.early_stopping.patience is None for config in points)
+    tables = load_study().tables
+    for size in SIZES:
+        note = " ".join(tables[f"learning_curve_{size}"].notes)
+        named = note.partition("the number of updates at budgets ")[2].partition(" (")[0].split(" and ")
+        assert (budget in named) == equal
 
 
 # One command, without overrides, is one row of the committed records.

@@ -14,7 +14,6 @@ from kanmlip.experiment.composition import Sources
 from kanmlip.experiment.folders import conf_dir, record_path, results_root
 from kanmlip.report.records import READABLE_SCHEMA_VERSIONS, Record, read_evidence
 from kanmlip.report.study import default_study_path, load_study
-from kanmlip.reproduction.benchmarks import md_benchmark
 from kanmlip.reproduction.estimate import UNMEASURED, Estimator
 from kanmlip.reproduction.expansion import Expansion
 from kanmlip.reproduction.listing import duration
@@ -58,6 +57,16 @@ def test_a_preset_is_the_rows_it_stands_for(runs: PresetRuns) -> None:
         assert (match.model, match.placement, match.basis) == (labels.model.name, labels.placement.name, labels.basis_name)
         assert STUDY.tables[table].dataset == labels.dataset.name
         assert match.seed == (seed if runs.seeds else None)
+
+
+@pytest.mark.parametrize("runs", PRESETS, ids=lambda runs: runs.preset)
+def test_wandb_has_runs_of_one_data_set_under_the_name_of_a_table(runs: PresetRuns) -> None:
+    step = expansion("small").step("some", runs, 1111)
+    labels = step.planned.config
+    assert labels.logger.group == f"table {runs.tables[0]}, small"
+    tables = [tag.removeprefix("table ") for tag in labels.logger.tags if tag.startswith("table ")]
+    assert tables == list(runs.tables)
+    assert {STUDY.tables[table].dataset for table in tables} == {labels.dataset.name}
 
 
 def test_literature_rows_are_constants() -> None:
@@ -139,16 +148,6 @@ def test_what_is_done_is_known_from_the_records_alone() -> None:
     write_json(record_path(step.run_id), record(step.run_id, newest, 1.0, {}, labels))
     found = standing(step, read_evidence(results_root()))
     assert (found.state, found.is_to_be_run(renew=True)) == ("done", False)
-
-
-def test_benchmarks_are_done_when_every_cell_has_its_steps(tmp_path: Path) -> None:
-    assert md_benchmark(RUNS.benchmarks, "smoke", tmp_path).steps == {71: 100}
-    benchmark = md_benchmark(RUNS.benchmarks, "small", tmp_path)
-    assert benchmark.missing() == [71, 568, 4544]
-    cases = [{"model": "allegro", "atoms": 71, "steps_asked": 5000}, {"model": "allegro", "atoms": 568, "steps_asked": 50}]
-    write_json(tmp_path / "benchmarks" / "md_gpu.json", {"cases": [*cases, {"model": "mace", "atoms": 568, "steps_asked": 500}]})
-    assert benchmark.missing() == [568, 4544]
-    assert "smoke" in str(md_benchmark(RUNS.benchmarks, "smoke", tmp_path).folder), "never among the times that mean something"
 
 
 @pytest.mark.parametrize(
