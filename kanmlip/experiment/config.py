@@ -43,7 +43,7 @@ class RunOptions(Schema):
     """How a run is started, which does not change what it computes.
 
     Attributes:
-        force: Run again from the beginning even if it is finished.
+        force: Run again from the beginning even if it is finished; a run that was begun so, and not finished since, goes on.
         timeout_s: Stop after so many seconds, waiting for a GPU (``trainer.gpu_slots``) included, with status ``timeout``; it can be
             resumed.
     """

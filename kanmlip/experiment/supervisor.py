@@ -50,7 +50,7 @@ def supervise(planned: Planned, interactive: bool = False, quiet: bool = False) 
     """Run in a worker process unless finished before, and wait for its end.
 
     A finished run is left alone, an interrupted or killed one goes on from its last checkpoint, one that failed with an
-    exception starts from the beginning.
+    exception starts from the beginning. With ``force`` all start from the beginning but those that ``force`` has begun already.
 
     Args:
         planned: What to run.
@@ -110,6 +110,8 @@ def _has_everything(run_dir: Path) -> bool:
 def _prepare(run_dir: Path, planned: Planned, before: Status | None) -> None:
     """Clear what must not be gone on with, and write what the worker reads."""
     fresh = planned.options.force or (before is not None and not before.resumable)
+    if before is not None and before.forced and before.resumable and before.status != "done":
+        fresh = False
     if fresh:
         for path in run_dir.iterdir():
             if path.name == LOCK_FILE:
@@ -123,8 +125,9 @@ def _prepare(run_dir: Path, planned: Planned, before: Status | None) -> None:
     _say(f"{planned.run_id}: {verb}")
     write_text(run_dir / "config.yaml", yaml.safe_dump(planned.config.to_plain(), sort_keys=False, allow_unicode=True))
     attempts = (before.attempts if before is not None else 0) + 1
+    forced = planned.options.force if fresh else before is not None and before.forced
     sweep = os.environ.get(SWEEP_VARIABLE)
-    write_status(run_dir, Status("pending", planned.run_id, attempts=attempts, started=now(), sweep=sweep))
+    write_status(run_dir, Status("pending", planned.run_id, attempts=attempts, started=now(), sweep=sweep, forced=forced))
 
 
 def _attend(run_dir: Path, planned: Planned, lock: int, output: Stream) -> Status:

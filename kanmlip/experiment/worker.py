@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> int:
     except BaseException as error:
         final = _failed(status, error, orphaned=os.getppid() != parent)
     else:
-        final = replace(status, status="done", reason=None, error=(), exit_code=0)
+        final = replace(status, status="done", reason=None, error=(), exit_code=0, forced=False)
     _ignore_interrupts()
     write_status(run_dir, replace(final, pid=None, finished=now()))
     return final.exit_code
