@@ -22,7 +22,7 @@ from kanmlip.experiment.folders import record_path, run_folder
 from kanmlip.experiment.lock import LOCK_FILE, AlreadyRunningError, locked
 from kanmlip.experiment.record import has_record, is_complete, write_record
 from kanmlip.experiment.status import Status, now, read_status, write_status
-from kanmlip.experiment.stop import END_NOW, FINISH_STEP, GO_ON, SWEEP_VARIABLE, stop_requested
+from kanmlip.experiment.stop import END_NOW, FINISH_STEP, GO_ON, SWEEP_VARIABLE, signals_held, stop_requested
 from kanmlip.experiment.stream import Stream
 
 POLL_S = 0.1
@@ -132,23 +132,26 @@ def _prepare(run_dir: Path, planned: Planned, before: Status | None) -> None:
 
 def _attend(run_dir: Path, planned: Planned, lock: int, output: Stream) -> Status:
     oom_kills = count_oom_kills()
+    process = None
     with output as stream:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "kanmlip.experiment.worker", str(run_dir), str(os.getpid())],
-            stdin=subprocess.DEVNULL,
-            stdout=stream.write_end,
-            stderr=stream.write_end,
-            pass_fds=(lock,),
-            # Its own session: the terminal's Ctrl-C reaches this process alone, which passes it on once.
-            start_new_session=True,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        )
-        stream.start()
         try:
+            with signals_held():
+                process = subprocess.Popen(
+                    [sys.executable, "-m", "kanmlip.experiment.worker", str(run_dir), str(os.getpid())],
+                    stdin=subprocess.DEVNULL,
+                    stdout=stream.write_end,
+                    stderr=stream.write_end,
+                    pass_fds=(lock,),
+                    # Its own session: the terminal's Ctrl-C reaches this process alone, which passes it on once.
+                    start_new_session=True,
+                    env={**os.environ, "PYTHONUNBUFFERED": "1"},
+                )
+            stream.start()
             timed_out = _wait(process, planned.options.timeout_s)
         except BaseException:
-            process.send_signal(signal.SIGINT)
-            _end(process)
+            if process is not None:
+                process.send_signal(signal.SIGINT)
+                _end(process)
             raise
     death = of_exit(process.returncode, stream.tail(), count_oom_kills() - oom_kills)
     return _settle(run_dir, death, timed_out)
