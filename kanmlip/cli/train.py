@@ -84,7 +84,7 @@ def command() -> int:
     if plan.multirun:
         write_summary(sweep_path(timestamp), rows, sys.argv[1:])
         print(f"\n{format_summary(rows)}", flush=True)
-        return exit_code(rows, stopped)
+        return exit_code(rows, stopped) or int(not whole)
     run_id = plan.jobs[0].run_id
     return _report_single(run_id, words.get(run_id) or words.get(REFUSED), stopped)
 

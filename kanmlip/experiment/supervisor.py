@@ -14,10 +14,9 @@ from pathlib import Path
 
 import yaml
 
-from kanmlip.errors import ConfigError
 from kanmlip.experiment.atomic import remove_leftovers, write_text
 from kanmlip.experiment.config import RunConfig, RunOptions
-from kanmlip.experiment.death import Death, count_oom_kills, of_exit
+from kanmlip.experiment.death import Death, count_oom_kills, fault_of_system, of_exit
 from kanmlip.experiment.folders import record_path, run_folder
 from kanmlip.experiment.lock import LOCK_FILE, AlreadyRunningError, locked
 from kanmlip.experiment.record import has_record, is_complete, write_record
@@ -102,7 +101,9 @@ def _has_everything(run_dir: Path) -> bool:
     if not has_record(run_dir.name):
         try:
             write_record(run_dir)
-        except ConfigError:  # its config.yaml is broken, which a resumed run writes again
+        except Exception as error:  # a damaged file is read in many ways; a resumed run writes all of them again
+            if fault_of_system(error) is not None:
+                raise
             return False
     return True
 
