@@ -60,8 +60,8 @@ def command() -> int:
         app()
         return 0
     from kanmlip.experiment.devices import check_here
-    from kanmlip.experiment.stop import GO_ON, stop_requested, stoppable
-    from kanmlip.experiment.summary import exit_code, format_summary, outcomes, write_summary
+    from kanmlip.experiment.stop import GO_ON, SWEEP_VARIABLE, stop_requested, stoppable
+    from kanmlip.experiment.summary import exit_code, format_summary, outcomes, outcomes_chosen, write_summary
     from kanmlip.experiment.word import REFUSED, forget, take
 
     check_here(plan.jobs or (), plan.launcher)
@@ -71,20 +71,18 @@ def command() -> int:
     stop_file = sweep_path(timestamp).with_suffix(".stop") if plan.multirun else None
     forget()
     with stoppable(stop_file):
-        whole = True
+        whole, sweep = True, os.environ.get(SWEEP_VARIABLE, "")
         if plan.multirun:
             whole = _launch(app)
         else:
             app()
         stopped = stop_requested() != GO_ON
     words = take(stop_file)
-    if plan.jobs is None:
-        return 130 if stopped else int(not whole)
-    rows = outcomes(plan.jobs, words)
-    if plan.multirun:
+    if plan.multirun or plan.jobs is None:
+        rows = outcomes_chosen(words, sweep) if plan.jobs is None else outcomes(plan.jobs, words)
         write_summary(sweep_path(timestamp), rows, sys.argv[1:])
         print(f"\n{format_summary(rows)}", flush=True)
-        return exit_code(rows, stopped) or int(not whole)
+        return (130 if stopped and not whole else exit_code(rows, stopped)) or int(not whole)
     run_id = plan.jobs[0].run_id
     return _report_single(run_id, words.get(run_id) or words.get(REFUSED), stopped)
 

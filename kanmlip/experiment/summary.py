@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from kanmlip.errors import KanmlipError
 from kanmlip.experiment.atomic import read_json, write_json
-from kanmlip.experiment.folders import run_folder
+from kanmlip.experiment.folders import results_root, run_folder
 from kanmlip.experiment.lock import is_locked
-from kanmlip.experiment.status import Status, true_status
+from kanmlip.experiment.status import Status, read_status, true_status
 from kanmlip.experiment.supervisor import Planned
+from kanmlip.experiment.validation import load_run_config
 from kanmlip.experiment.word import Word
 
 
@@ -82,6 +85,24 @@ def outcomes(planned: Sequence[Planned], words: Mapping[str, Word] | None = None
         words: Run → word that its job left.
     """
     return [outcome(run, (words or {}).get(run.run_id)) for run in {run.run_id: run for run in planned}.values()]
+
+
+def outcomes_chosen(words: Mapping[str, Word], sweep: str) -> list[Outcome]:
+    """The same of a sweep whose jobs were not known before, because its sweeper chose them one after another.
+
+    Args:
+        words: Run → word that its job left.
+        sweep: Its name, which the run folders of jobs that left no word hold.
+    """
+    rows = [row_of(run_id, word.metric, final_status(run_id, word)) for run_id, word in words.items()]
+    for run_dir in sorted(path for path in (results_root() / "runs").glob("*") if path.name not in words):
+        status = read_status(run_dir)
+        if status is not None and status.sweep == sweep:
+            metric = ""
+            with suppress(KanmlipError):
+                metric = load_run_config(run_dir).trainer.monitor
+            rows.append(row_of(run_dir.name, metric, final_status(run_dir.name)))
+    return rows
 
 
 def format_summary(rows: Sequence[Outcome]) -> str:
