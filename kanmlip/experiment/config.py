@@ -73,7 +73,7 @@ class RunConfig(Schema):
     budget: BudgetConfig
     trainer: TrainerConfig
     logger: LoggerConfig
-    seed: int = Field(ge=0)
+    seed: int = Field(ge=0, lt=2**64)  # what torch.manual_seed takes
 
     @field_validator("model", "dataset", "basis", "placement")
     @classmethod

@@ -21,7 +21,7 @@ from kanmlip.evaluation.baselines import baseline_metrics
 from kanmlip.experiment.atomic import read_json, write_json, write_npz
 from kanmlip.experiment.companions import companions
 from kanmlip.experiment.config import RunConfig
-from kanmlip.experiment.devices import check_backend, resolve_device
+from kanmlip.experiment.devices import check_backend, check_threads, resolve_device
 from kanmlip.experiment.environment import describe
 from kanmlip.experiment.gpu_slots import Place, devices_folder, find_devices, name_of, place_on
 from kanmlip.experiment.record import write_record
@@ -52,6 +52,7 @@ def run(run_dir: Path) -> None:
     config = load_run_config(run_dir)
     seed_everything(config.seed)
     device = resolve_device(config.trainer.device, config.trainer.devices)
+    check_threads(config.trainer.threads, config.trainer.devices)
     check_backend(config, device)
     with device_place(config, device, run_dir) as place:
         if place.gpus:
