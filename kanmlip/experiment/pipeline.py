@@ -116,14 +116,16 @@ def device_place(config: RunConfig, device: str, run_dir: Path) -> AbstractConte
     """Where the run computes: on the CPU with whoever is there, on as many GPUs as processes where ``trainer.gpu_slots`` leaves room."""
     on_cpu, processes = device == "cpu", config.trainer.devices
     threads = config.trainer.threads or torch.get_num_threads()
+    here = devices_folder(cache_root())
     return place_on(
         find_devices(device),
         name_of(run_dir),
-        devices_folder(cache_root()),
+        here,
         load=threads * processes if on_cpu else 1,
         limit=None if on_cpu else config.trainer.gpu_slots,
         fresh=read_json(run_dir / "environment.json") is None,
         count=1 if on_cpu else processes,
+        elsewhere=here.parent,
     )
 
 
