@@ -61,7 +61,7 @@ def command() -> int:
         return 0
     from kanmlip.experiment.devices import check_here
     from kanmlip.experiment.stop import GO_ON, SWEEP_VARIABLE, stop_requested, stoppable
-    from kanmlip.experiment.summary import exit_code, format_summary, outcomes, outcomes_chosen, write_summary
+    from kanmlip.experiment.summary import clear_old, exit_code, format_summary, outcomes, outcomes_chosen, write_summary
     from kanmlip.experiment.word import REFUSED, forget, take
 
     check_here(plan.jobs or (), plan.launcher)
@@ -69,6 +69,7 @@ def command() -> int:
     timestamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S") + f"-{os.getpid()}"
     # Only a sweep's launcher has processes of its own, which a file must reach.
     stop_file = sweep_path(timestamp).with_suffix(".stop") if plan.multirun else None
+    clear_old(sweep_path(timestamp).parent)
     forget()
     with stoppable(stop_file):
         whole, sweep = True, os.environ.get(SWEEP_VARIABLE, "")

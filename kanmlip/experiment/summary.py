@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -15,6 +17,8 @@ from kanmlip.experiment.status import Status, read_status, true_status
 from kanmlip.experiment.supervisor import Planned
 from kanmlip.experiment.validation import load_run_config
 from kanmlip.experiment.word import Word
+
+DAY_S = 86400.0
 
 
 @dataclass(frozen=True)
@@ -129,6 +133,24 @@ def format_summary(rows: Sequence[Outcome]) -> str:
 def write_summary(path: Path, rows: Sequence[Outcome], arguments: Sequence[str]) -> None:
     """Write the same as JSON, with the command's arguments."""
     write_json(path, {"arguments": list(arguments), "runs": [vars(row) for row in rows]})
+
+
+def clear_old(folder: Path) -> None:
+    """Remove what sweeps left behind whose command was killed, once it is so old that none can be at it any more.
+
+    Args:
+        folder: Of summaries.
+    """
+    # A request to stop is obeyed, and a file written, in minutes; between two words of jobs may lie the time of a long run.
+    for pattern, age in (("*.stop", DAY_S), (".*.json.*", DAY_S), ("*.jobs", 30 * DAY_S)):
+        for path in folder.glob(pattern):
+            with suppress(OSError):  # another sweep has just removed it, or it is another user's
+                if time.time() - path.lstat().st_mtime < age:
+                    continue
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
 
 
 def exit_code(rows: Sequence[Outcome], stopped: bool) -> int:

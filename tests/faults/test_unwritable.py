@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import time
 from pathlib import Path
 
@@ -56,6 +57,27 @@ def test_a_run_that_was_interrupted_and_whose_folder_is_lost_since_has_failed(sc
     code, said = start(scene, *RUN)
     assert code == 1, said
     assert "cannot be written (Is a directory)" in said.splitlines()[-1]
+
+
+def test_what_killed_sweeps_left_is_cleared_a_day_later(scene: Scene) -> None:
+    assert scene.start() == 0
+    sweeps = scene.results / "sweeps"
+    names = ("20250101T000000-1.stop", ".20250101T000000-1.json.x1y2", "20250101T000000-1.json", "20250101T000000-1.jobs")
+    for age, prefix in ((3600, ""), (2 * 86400, "20240101-"), (40 * 86400, "20230101-")):
+        for name in names:
+            path = sweeps / (f".{prefix}{name[1:]}" if name.startswith(".") else prefix + name)
+            path.parent.mkdir(exist_ok=True)
+            if name.endswith(".jobs"):
+                path.mkdir()
+                (path / "1.json").write_text("{}")
+            else:
+                path.write_text("1")
+            os.utime(path, (time.time() - age,) * 2)
+    assert start(scene, "-m", *RUN)[0] == 0
+    left = {path.name for path in sweeps.iterdir()}
+    (own,) = (name for name in left if not name.lstrip(".").startswith(("20230101", "20240101", "20250101T000000")))
+    assert own.endswith(".json")
+    assert left - {own} == {*names, "20240101-" + names[2], "20230101-" + names[2], "20240101-" + names[3]}
 
 
 @pytest.mark.parametrize("earlier", [False, True])
