@@ -18,6 +18,9 @@
 # sbatch runs a copy of this file, so nothing here may depend on where it lies. Your environment, if the job does not inherit it:
 # module load python; source /path/to/kanmlip/.venv/bin/activate
 export KANMLIP_RESULTS="${KANMLIP_RESULTS:-$SLURM_SUBMIT_DIR/results}"
+# However often the job is queued again it is one sweep: what it has finished it does not begin again, with force=true either, and what
+# has failed it does not try again; another job does.
+export KANMLIP_SWEEP="slurm-${SLURM_CLUSTER_NAME:-cluster}-$SLURM_JOB_ID"
 
 kanmlip-train "$@" &
 run=$!

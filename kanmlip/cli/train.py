@@ -20,6 +20,7 @@ from kanmlip.experiment.job import run_job
 
 if TYPE_CHECKING:
     from kanmlip.experiment.composition import Sources
+    from kanmlip.experiment.word import Word
 
 
 def main() -> None:
@@ -59,29 +60,32 @@ def command() -> int:
         app()
         return 0
     from kanmlip.experiment.devices import check_here
-    from kanmlip.experiment.stop import GO_ON, stop_requested, stoppable
-    from kanmlip.experiment.summary import exit_code, format_summary, outcomes, write_summary
+    from kanmlip.experiment.stop import GO_ON, SWEEP_VARIABLE, stop_requested, stoppable
+    from kanmlip.experiment.summary import clear_old, exit_code, format_summary, outcomes, outcomes_chosen, write_summary
+    from kanmlip.experiment.word import REFUSED, forget, take
 
     check_here(plan.jobs or (), plan.launcher)
     require_writable(results_root())
     timestamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S") + f"-{os.getpid()}"
     # Only a sweep's launcher has processes of its own, which a file must reach.
     stop_file = sweep_path(timestamp).with_suffix(".stop") if plan.multirun else None
+    clear_old(sweep_path(timestamp).parent)
+    forget()
     with stoppable(stop_file):
-        whole = True
+        whole, sweep = True, os.environ.get(SWEEP_VARIABLE, "")
         if plan.multirun:
             whole = _launch(app)
         else:
             app()
         stopped = stop_requested() != GO_ON
-    if plan.jobs is None:
-        return 130 if stopped else int(not whole)
-    rows = outcomes(plan.jobs)
-    if plan.multirun:
+    words = take(stop_file)
+    if plan.multirun or plan.jobs is None:
+        rows = outcomes_chosen(words, sweep) if plan.jobs is None else outcomes(plan.jobs, words)
         write_summary(sweep_path(timestamp), rows, sys.argv[1:])
         print(f"\n{format_summary(rows)}", flush=True)
-        return exit_code(rows, stopped)
-    return _report_single(plan.jobs[0].run_id, stopped)
+        return (130 if stopped and not whole else exit_code(rows, stopped)) or int(not whole)
+    run_id = plan.jobs[0].run_id
+    return _report_single(run_id, words.get(run_id) or words.get(REFUSED), stopped)
 
 
 def _launch(app: Callable[[], object]) -> bool:
@@ -116,14 +120,14 @@ def _flags_first(arguments: list[str], overrides: list[str]) -> list[str]:
     return [*flags, *overrides]
 
 
-def _report_single(run_id: str, stopped: bool) -> int:
-    from kanmlip.experiment.status import true_status
+def _report_single(run_id: str, word: Word | None, stopped: bool) -> int:
+    from kanmlip.experiment.summary import final_status
 
-    status = true_status(run_folder(run_id))
-    if status is not None and status.status == "done":
+    status = final_status(run_id, word)
+    if status.status == "done":
         print(f"done: {run_folder(run_id)}", flush=True)
         return 0
-    if status is None or status.status == "interrupted":
+    if status.status == "interrupted" or (stopped and status.status == "pending"):
         sys.stderr.write(f"kanmlip-train: {run_id}: interrupted; the same command resumes it\n")
         return 130
     sys.stderr.write(f"kanmlip-train: {run_id}: {status.status}: {status.reason or ''}\n")

@@ -31,8 +31,8 @@ class Toy(MadeDataset):
     temperature_K: float = Field(1000.0, gt=0)  # noqa: N815 - the unit's own case
     interval: int = Field(10, ge=1)
     equilibration: int = Field(200, ge=0)
-    n_frames: int = Field(120, ge=3)
-    trajectory_seed: int = Field(7, ge=0)
+    n_frames: int = Field(120, ge=3, le=10**6)
+    trajectory_seed: int = Field(7, ge=0, lt=2**32)  # what numpy's RandomState takes
 
     @property
     def provides(self) -> frozenset[str]:

@@ -40,7 +40,7 @@ class ToyBEC(MadeDataset):
 
     amplitude: float = Field(0.15, gt=0)
     strain: float = Field(0.02, ge=0)
-    n_frames: int = Field(360, ge=6)
+    n_frames: int = Field(360, ge=6, le=10**6)
     structure_seed: int = Field(7, ge=0)
 
     @property

@@ -43,7 +43,7 @@ class RunOptions(Schema):
     """How a run is started, which does not change what it computes.
 
     Attributes:
-        force: Run again from the beginning even if it is finished.
+        force: Run again from the beginning even if it is finished; a run that was begun so, and not finished since, goes on.
         timeout_s: Stop after so many seconds, waiting for a GPU (``trainer.gpu_slots``) included, with status ``timeout``; it can be
             resumed.
     """
@@ -73,7 +73,7 @@ class RunConfig(Schema):
     budget: BudgetConfig
     trainer: TrainerConfig
     logger: LoggerConfig
-    seed: int = Field(ge=0)
+    seed: int = Field(ge=0, lt=2**64)  # what torch.manual_seed takes
 
     @field_validator("model", "dataset", "basis", "placement")
     @classmethod

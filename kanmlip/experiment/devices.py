@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from kanmlip.experiment.supervisor import Planned
 
 PROCESSES_A_CORE = 4  # of one run; more are a slip of the pen
+THREADS_A_CORE = 16  # of all processes of one run
 # Backends that no device refuses; asking for their kernels may compile these for a minute, which is the run's to do.
 MAY_COMPILE = frozenset({"auto", "cpu"})
 # Launchers whose jobs run on the machine of the command; those of a cluster may find other devices there.
@@ -47,11 +48,12 @@ def check_here(jobs: Iterable[Planned], launcher: str = "") -> None:
     checked = set()
     for job in jobs:
         trainer = job.config.trainer
-        question = (trainer.device, trainer.devices, job.config.basis.backend, job.config.has_kan)
+        question = (trainer.device, trainer.devices, trainer.threads, job.config.basis.backend, job.config.has_kan)
         status = read_status(run_folder(job.run_id))
         if question in checked or (status is not None and status.status == "done" and not job.options.force):
             continue
         device = resolve_device(trainer.device, trainer.devices)
+        check_threads(trainer.threads, trainer.devices)
         if job.config.basis.backend not in MAY_COMPILE:
             check_backend(job.config, device)
         checked.add(question)
@@ -79,6 +81,23 @@ def resolve_device(device: str, count: int = 1) -> str:
     if chosen == "cpu" and count > most:
         raise ConfigError(f"trainer.devices={count}, but this process may use {most // PROCESSES_A_CORE} core(s); choose at most {most}")
     return chosen
+
+
+def check_threads(threads: int | None, count: int = 1) -> None:
+    """Check that the machine bears the threads of a run; torch would end the process where the system refuses one.
+
+    Args:
+        threads: Of each process, as ``trainer.threads`` has it; none for what torch takes by itself.
+        count: Processes of the run.
+
+    Raises:
+        ConfigError: With how many there may be.
+    """
+    cores = find_devices("cpu")[0].capacity
+    most = max(1, THREADS_A_CORE * cores // count)
+    if threads is not None and threads > most:
+        each = f" with trainer.devices={count}" if count > 1 else ""
+        raise ConfigError(f"trainer.threads={threads}{each}, but this process may use {cores} core(s); choose at most {most}")
 
 
 def check_backend(config: RunConfig, device: str) -> None:

@@ -99,7 +99,14 @@ class Place:
 
 @contextmanager
 def place_on(
-    devices: Sequence[Device], run: str, folder: Path, load: int = 1, limit: int | None = None, fresh: bool = True, count: int = 1
+    devices: Sequence[Device],
+    run: str,
+    folder: Path,
+    load: int = 1,
+    limit: int | None = None,
+    fresh: bool = True,
+    count: int = 1,
+    elsewhere: Path | None = None,
 ) -> Iterator[Place]:
     """Hold a place on the emptiest of some devices; waits while there are too few with room.
 
@@ -111,13 +118,15 @@ def place_on(
         limit: How many runs it accepts on a device, itself among them; that of a run that came before counts as well.
         fresh: Whether it starts from the beginning, so that it does not matter how crowded an earlier attempt was.
         count: Devices that it needs; it takes all at once, or waits and holds none.
+        elsewhere: Folder of such folders of other machines too, where earlier attempts at the run may have left word; none if there are
+            no others.
 
     Yields:
         The place.
     """
     entry, waiting = Entry(load, limit), False
     try:
-        while (place := _take(devices, run, folder, entry, fresh, count)) is None:
+        while (place := _take(devices, run, folder, entry, fresh, count, elsewhere)) is None:
             if not waiting:
                 wanted = "a GPU" if count == 1 else f"{count} GPUs"
                 print(f"waiting for room on {wanted} (trainer.gpu_slots={limit}; {_crowd(devices, folder)})", flush=True)
@@ -161,7 +170,9 @@ def find_devices(device: str) -> list[Device]:
     return [Device(f"gpu-{name}", 1, index) for index, name in enumerate(names)]
 
 
-def _take(devices: Sequence[Device], run: str, folder: Path, entry: Entry, fresh: bool, count: int) -> Place | None:
+def _take(
+    devices: Sequence[Device], run: str, folder: Path, entry: Entry, fresh: bool, count: int, elsewhere: Path | None = None
+) -> Place | None:
     """A place on as many devices, the emptiest that have room for us and for who is there; none if they are too few."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / GUARD).open("a") as guard:
@@ -172,6 +183,9 @@ def _take(devices: Sequence[Device], run: str, folder: Path, entry: Entry, fresh
         if len(chosen) < count:
             return None
         earlier = _earlier(run, folder)
+        for other in (path for path in (elsewhere.iterdir() if elsewhere is not None else ()) if path.is_dir() and path != folder):
+            with suppress(OSError):  # another user's, or it has just been removed
+                earlier += _earlier(run, other)
         mine = entry if fresh else entry.after(earlier)
         return Place(chosen, [_enter(device, run, folder / device.name, mine, others[device]) for device in chosen])
 
@@ -194,7 +208,7 @@ def _enter(device: Device, run: str, folder: Path, entry: Entry, others: dict[Pa
 
 
 def _earlier(run: str, folder: Path) -> list[Entry]:
-    """What earlier attempts at a run left on any device; their files are removed."""
+    """What earlier attempts at a run left on any device of a machine; their files are removed."""
     found = []
     for device in (path for path in folder.iterdir() if path.is_dir()):
         entry = _read(device / run)

@@ -28,17 +28,20 @@ def run_job(config: DictConfig) -> float:
     from kanmlip.experiment.stop import GO_ON, ignore_interrupts_of_launcher, stop_requested
     from kanmlip.experiment.summary import outcome
     from kanmlip.experiment.supervisor import supervise
+    from kanmlip.experiment.word import REFUSED, Word, leave
 
     ignore_interrupts_of_launcher()
     try:
         planned = plan_job(config)
     except KanmlipError as error:  # only where jobs are chosen as the sweep goes; others were planned before
         sys.stderr.write(f"{error}\n")
+        leave(Word(REFUSED, "failed", str(error), error.exit_code))
         return float("nan")
     status = supervise(planned, interactive=HydraConfig.get().launcher._target_ == BASIC_LAUNCHER)
     if status.status == "interrupted" and stop_requested() == GO_ON and os.environ.get("SUBMITIT_EXECUTOR") == "slurm":
         # Slurm has stopped the run and is about to kill this job and to queue it again; a result now would be taken for its last.
         time.sleep(SLURM_KILLS_WITHIN_S)
+    leave(Word(planned.run_id, status.status, status.reason, status.exit_code, planned.config.trainer.monitor))
     if status.status not in ("done", "running", "pending"):
         print(f"{planned.run_id}: {status.status}: {(status.reason or '').splitlines()[0] if status.reason else ''}", flush=True)
     value = outcome(planned).value

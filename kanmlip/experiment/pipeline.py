@@ -21,7 +21,7 @@ from kanmlip.evaluation.baselines import baseline_metrics
 from kanmlip.experiment.atomic import read_json, write_json, write_npz
 from kanmlip.experiment.companions import companions
 from kanmlip.experiment.config import RunConfig
-from kanmlip.experiment.devices import check_backend, resolve_device
+from kanmlip.experiment.devices import check_backend, check_threads, resolve_device
 from kanmlip.experiment.environment import describe
 from kanmlip.experiment.gpu_slots import Place, devices_folder, find_devices, name_of, place_on
 from kanmlip.experiment.record import write_record
@@ -52,6 +52,7 @@ def run(run_dir: Path) -> None:
     config = load_run_config(run_dir)
     seed_everything(config.seed)
     device = resolve_device(config.trainer.device, config.trainer.devices)
+    check_threads(config.trainer.threads, config.trainer.devices)
     check_backend(config, device)
     with device_place(config, device, run_dir) as place:
         if place.gpus:
@@ -115,14 +116,16 @@ def device_place(config: RunConfig, device: str, run_dir: Path) -> AbstractConte
     """Where the run computes: on the CPU with whoever is there, on as many GPUs as processes where ``trainer.gpu_slots`` leaves room."""
     on_cpu, processes = device == "cpu", config.trainer.devices
     threads = config.trainer.threads or torch.get_num_threads()
+    here = devices_folder(cache_root())
     return place_on(
         find_devices(device),
         name_of(run_dir),
-        devices_folder(cache_root()),
+        here,
         load=threads * processes if on_cpu else 1,
         limit=None if on_cpu else config.trainer.gpu_slots,
         fresh=read_json(run_dir / "environment.json") is None,
         count=1 if on_cpu else processes,
+        elsewhere=here.parent,
     )
 
 

@@ -31,6 +31,7 @@ class Status:
         resumable: Whether the checkpoints may be gone on with; not after an exception, whose cause may be in them.
         exit_code: What a command that ran this alone should exit with.
         sweep: The sweep that this attempt was part of, see :mod:`kanmlip.experiment.stop`; none for a single run.
+        forced: Begun by ``force=true`` and not done since, so that another start with it goes on; not in older files.
     """
 
     status: State
@@ -44,9 +45,12 @@ class Status:
     resumable: bool = True
     exit_code: int = 0
     sweep: str | None = None
+    forced: bool = False
 
 
-KINDS = {"attempts": int, "exit_code": int, "resumable": bool, "pid": int | None, "finished": str | None, "reason": str | None}
+KINDS = {
+    "attempts": int, "exit_code": int, "resumable": bool, "forced": bool, "pid": int | None, "finished": str | None, "reason": str | None,
+}  # fmt: skip
 
 
 def now() -> str:

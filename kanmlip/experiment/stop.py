@@ -15,8 +15,11 @@ from types import FrameType
 STOP_FILE_VARIABLE = "KANMLIP_STOP_FILE"
 GO_ON, FINISH_STEP, END_NOW = 0, 1, 2
 
-# Name of the sweep, for jobs to tell what it has tried already. Not a time: clocks are set back.
+# Name of the sweep, for jobs to tell what it has tried already. Not a time: clocks are set back. One that is set already is kept: who
+# starts a command again and again (scripts/slurm.sh) says so that it is one sweep.
 SWEEP_VARIABLE = "KANMLIP_SWEEP"
+# What asks a worker to stop; the last is how Slurm warns every process of a job.
+WORKER_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
 
 _requested = GO_ON
 
@@ -52,10 +55,12 @@ def stoppable(stop_file: Path | None) -> Iterator[None]:
         note = "stopping; Ctrl-C again to end at once" if _requested == FINISH_STEP else "ending at once"
         sys.stderr.write(f"\nkanmlip-train: {note}\n")
 
+    named = bool(os.environ.get(SWEEP_VARIABLE))
     before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
     if stop_file is not None:
         os.environ[STOP_FILE_VARIABLE] = str(stop_file)
-        os.environ[SWEEP_VARIABLE] = f"{stop_file.stem}-{uuid.uuid4().hex}"
+        if not named:
+            os.environ[SWEEP_VARIABLE] = f"{stop_file.stem}-{uuid.uuid4().hex}"
     try:
         yield
     finally:
@@ -63,9 +68,25 @@ def stoppable(stop_file: Path | None) -> Iterator[None]:
             signal.signal(number, handler)
         if stop_file is not None:
             os.environ.pop(STOP_FILE_VARIABLE, None)
-            os.environ.pop(SWEEP_VARIABLE, None)
+            if not named:
+                os.environ.pop(SWEEP_VARIABLE, None)
             with suppress(OSError):
                 stop_file.unlink(missing_ok=True)
+
+
+@contextmanager
+def signals_held() -> Iterator[None]:
+    """Have a process that is started here keep the requests to stop that reach it until it listens: it inherits that they are blocked."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, WORKER_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def listen() -> None:
+    """In a process that was started so: take the requests that came meanwhile, and all others."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, WORKER_SIGNALS)
 
 
 def ignore_interrupts_of_launcher() -> None:

@@ -14,15 +14,14 @@ from pathlib import Path
 
 import yaml
 
-from kanmlip.errors import ConfigError
 from kanmlip.experiment.atomic import remove_leftovers, write_text
 from kanmlip.experiment.config import RunConfig, RunOptions
-from kanmlip.experiment.death import Death, count_oom_kills, of_exit
+from kanmlip.experiment.death import Death, count_oom_kills, fault_of_system, of_exit
 from kanmlip.experiment.folders import record_path, run_folder
 from kanmlip.experiment.lock import LOCK_FILE, AlreadyRunningError, locked
 from kanmlip.experiment.record import has_record, is_complete, write_record
 from kanmlip.experiment.status import Status, now, read_status, write_status
-from kanmlip.experiment.stop import END_NOW, FINISH_STEP, GO_ON, SWEEP_VARIABLE, stop_requested
+from kanmlip.experiment.stop import END_NOW, FINISH_STEP, GO_ON, SWEEP_VARIABLE, signals_held, stop_requested
 from kanmlip.experiment.stream import Stream
 
 POLL_S = 0.1
@@ -50,7 +49,7 @@ def supervise(planned: Planned, interactive: bool = False, quiet: bool = False) 
     """Run in a worker process unless finished before, and wait for its end.
 
     A finished run is left alone, an interrupted or killed one goes on from its last checkpoint, one that failed with an
-    exception starts from the beginning.
+    exception starts from the beginning. With ``force`` all start from the beginning but those that ``force`` has begun already.
 
     Args:
         planned: What to run.
@@ -102,7 +101,9 @@ def _has_everything(run_dir: Path) -> bool:
     if not has_record(run_dir.name):
         try:
             write_record(run_dir)
-        except ConfigError:  # its config.yaml is broken, which a resumed run writes again
+        except Exception as error:  # a damaged file is read in many ways; a resumed run writes all of them again
+            if fault_of_system(error) is not None:
+                raise
             return False
     return True
 
@@ -110,6 +111,8 @@ def _has_everything(run_dir: Path) -> bool:
 def _prepare(run_dir: Path, planned: Planned, before: Status | None) -> None:
     """Clear what must not be gone on with, and write what the worker reads."""
     fresh = planned.options.force or (before is not None and not before.resumable)
+    if before is not None and before.forced and before.resumable and before.status != "done":
+        fresh = False
     if fresh:
         for path in run_dir.iterdir():
             if path.name == LOCK_FILE:
@@ -123,29 +126,33 @@ def _prepare(run_dir: Path, planned: Planned, before: Status | None) -> None:
     _say(f"{planned.run_id}: {verb}")
     write_text(run_dir / "config.yaml", yaml.safe_dump(planned.config.to_plain(), sort_keys=False, allow_unicode=True))
     attempts = (before.attempts if before is not None else 0) + 1
+    forced = planned.options.force if fresh else before is not None and before.forced
     sweep = os.environ.get(SWEEP_VARIABLE)
-    write_status(run_dir, Status("pending", planned.run_id, attempts=attempts, started=now(), sweep=sweep))
+    write_status(run_dir, Status("pending", planned.run_id, attempts=attempts, started=now(), sweep=sweep, forced=forced))
 
 
 def _attend(run_dir: Path, planned: Planned, lock: int, output: Stream) -> Status:
     oom_kills = count_oom_kills()
+    process = None
     with output as stream:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "kanmlip.experiment.worker", str(run_dir), str(os.getpid())],
-            stdin=subprocess.DEVNULL,
-            stdout=stream.write_end,
-            stderr=stream.write_end,
-            pass_fds=(lock,),
-            # Its own session: the terminal's Ctrl-C reaches this process alone, which passes it on once.
-            start_new_session=True,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        )
-        stream.start()
         try:
+            with signals_held():
+                process = subprocess.Popen(
+                    [sys.executable, "-m", "kanmlip.experiment.worker", str(run_dir), str(os.getpid())],
+                    stdin=subprocess.DEVNULL,
+                    stdout=stream.write_end,
+                    stderr=stream.write_end,
+                    pass_fds=(lock,),
+                    # Its own session: the terminal's Ctrl-C reaches this process alone, which passes it on once.
+                    start_new_session=True,
+                    env={**os.environ, "PYTHONUNBUFFERED": "1"},
+                )
+            stream.start()
             timed_out = _wait(process, planned.options.timeout_s)
         except BaseException:
-            process.send_signal(signal.SIGINT)
-            _end(process)
+            if process is not None:
+                process.send_signal(signal.SIGINT)
+                _end(process)
             raise
     death = of_exit(process.returncode, stream.tail(), count_oom_kills() - oom_kills)
     return _settle(run_dir, death, timed_out)

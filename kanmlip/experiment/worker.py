@@ -14,6 +14,7 @@ from pathlib import Path
 from types import FrameType
 
 from kanmlip.experiment.status import Status, now, read_status, write_status
+from kanmlip.experiment.stop import WORKER_SIGNALS, listen
 
 PARENT_POLL_S = 0.5
 ORPHAN_S = 60.0  # for a worker without a supervisor to write its checkpoint; then it ends, for others to go on from that
@@ -32,10 +33,8 @@ def main(arguments: list[str]) -> int:
     """
     run_dir = Path(arguments[0])
     status = replace(read_status(run_dir) or Status("running", run_dir.name), status="running", pid=os.getpid(), started=now())
-    signal.signal(signal.SIGINT, _interrupt)
-    signal.signal(signal.SIGTERM, _interrupt)
-    # Slurm warns every process of a job so; unheeded, it would kill us.
-    signal.signal(signal.SIGUSR2, _interrupt)
+    for number in WORKER_SIGNALS:
+        signal.signal(number, _interrupt)
     faulthandler.enable()
     _volunteer_for_oom_killer()
     write_status(run_dir, status)
@@ -43,13 +42,14 @@ def main(arguments: list[str]) -> int:
     parent = int(arguments[1]) if len(arguments) > 1 else os.getppid()
     threading.Thread(target=_watch_parent, args=(parent,), daemon=True).start()
     try:
+        listen()
         from kanmlip.experiment.pipeline import run
 
         run(run_dir)
     except BaseException as error:
         final = _failed(status, error, orphaned=os.getppid() != parent)
     else:
-        final = replace(status, status="done", reason=None, error=(), exit_code=0)
+        final = replace(status, status="done", reason=None, error=(), exit_code=0, forced=False)
     _ignore_interrupts()
     write_status(run_dir, replace(final, pid=None, finished=now()))
     return final.exit_code
@@ -85,9 +85,8 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def _ignore_interrupts() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+    for number in WORKER_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _watch_parent(parent: int) -> None:

@@ -111,7 +111,7 @@ class TrainerConfig(Schema):
     tf32: bool = False
     device: Literal["auto", "cpu", "cuda"] = "auto"
     devices: int = Field(1, ge=1)
-    threads: int | None = Field(1, ge=1)
+    threads: int | None = Field(1, ge=1, le=4096)  # a process cannot have any number; what this machine bears is checked as well
     gpu_slots: int = Field(1, ge=1)
     preflight: bool = True
     progress_bar: bool = True

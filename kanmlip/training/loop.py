@@ -75,7 +75,9 @@ def fit(
     fabric = open_fabric(config, ranks)
     potential.to(fabric.device)
     session, store = Session(potential, config), CheckpointStore(run_dir / "checkpoints", metadata.get("run_id"))
-    state = store.resume(fabric.device)
+    # To the CPU: model and optimiser move what they hold on the device, and Adam's count of steps stays where a new one has it; on a GPU
+    # every update would wait for it.
+    state = store.resume(torch.device("cpu"))
     if state is not None:
         session.load_state_dict(state)
         print(f"resuming after epoch {session.epoch}", flush=True)
@@ -127,7 +129,7 @@ def share_state(session: Session, ranks: Ranks) -> None:
 
 def session_of_first(potential: nn.Module, config: TrainerConfig, fabric: Fabric, ranks: Ranks) -> Session:
     """In the others: the first process's weights, calibrated scales and grids, optimiser and tally."""
-    state = ranks.share(None, fabric.device)
+    state = ranks.share(None)  # on the CPU, as in :func:`fit`
     potential.load_state_dict(state["model"])  # first of all: a grid decides the shape of what is trained
     session = Session(potential, config)
     session.load_state_dict(state)

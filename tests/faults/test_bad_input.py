@@ -17,9 +17,11 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from kanmlip.cli import train
+from kanmlip.data.toy import Toy, simulate
 from kanmlip.errors import KanmlipError
 from kanmlip.experiment.composition import Sources
 from kanmlip.experiment.folders import conf_dir
+from kanmlip.experiment.pipeline import seed_everything
 from kanmlip.experiment.plan import make_plan
 from tests.faults.broken_files import BROKEN, FRAMES, broken, frame, write
 
@@ -131,6 +133,9 @@ KNOWN = [
     "basis.order=-1", "basis.backend=fast", "trainer=null", "model=[allegro]", "dataset.max_force=-1", "trainer.ema_decay=1.5",
     "trainer.gradient_clip=0", "force=perhaps", "model._target_=os.system", "dataset._target_=kanmlip.models.mace.MACE",
     "basis._target_=builtins.print", "trainer.optimizer.lr=inf",
+    # Numbers that numpy, torch or the system cannot take.
+    f"seed={2**64}", f"dataset.trajectory_seed={2**32}", "dataset.n_frames=1000000000000", "trainer.threads=3000000000",
+    "trainer.threads=100000", f"dataset.n_train={2**70}",
 ]  # fmt: skip
 WRONG = st.one_of(
     st.tuples(st.sampled_from(NUMBERS), WRONG_NUMBERS).map("=".join),
@@ -166,6 +171,13 @@ def test_what_this_machine_lacks_is_refused(argument: str, place: Path, capsys: 
     run = ["model=nequip", "dataset=toy", "budget=smoke", "placement=output"]
     assert argument in refused([*run, argument], place, capsys)
     assert argument in refused(["-m", *run, "seed=1,2", argument], place, capsys)
+
+
+def test_the_largest_seeds_are_taken(place: Path) -> None:
+    for argument in (f"seed={2**64 - 1}", "dataset.trajectory_seed=4294967295"):
+        make_plan(["model=nequip", "dataset=toy", argument], False, Sources(conf_dir()))
+    seed_everything(2**64 - 1)
+    simulate(Toy(name="toy", trajectory_seed=2**32 - 1, equilibration=0, interval=1, n_frames=3))
 
 
 @generated

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,9 @@ from typing import Any
 import pytest
 import torch
 
-from tests.faults.conftest import Scene, in_epoch
+from kanmlip.experiment import supervisor
+from tests.faults import forked
+from tests.faults.conftest import RUN, Scene, in_epoch
 
 
 def cut(path: Path) -> None:
@@ -29,6 +32,13 @@ def flip(path: Path) -> None:
 
 def empty(path: Path) -> None:
     path.write_bytes(b"")
+
+
+def garble(path: Path) -> None:
+    """The end of a file that says where its parts are, and other bytes in their place."""
+    content = path.read_bytes()
+    half = len(content) // 2
+    path.write_bytes(bytes(half) + content[half:])
 
 
 def bomb(path: Path) -> None:
@@ -126,3 +136,56 @@ def test_a_file_cut_off_is_made_again_without_training(name: str, scene: Scene) 
     scene.assert_as_undisturbed()
     assert scene.start() == 0
     assert "finished before, skipped" in scene.said
+
+
+def keyless(path: Path) -> None:
+    path.write_text("{}")
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("predictions.npz", cut), ("predictions.npz", empty), ("predictions.npz", garble), ("history.csv", cut), ("metrics.json", keyless),
+        ("placement.json", empty),
+    ],
+)  # fmt: skip
+def test_a_finished_run_without_record_whose_files_are_damaged_is_evaluated_again(
+    name: str, damage: Callable[[Path], None], scene: Scene
+) -> None:
+    assert scene.start() == 0
+    scene.record.unlink()
+    damage(scene.run / name)
+    assert scene.start() == 0, scene.said
+    assert "Traceback" not in scene.said
+    assert "epoch 1/" not in scene.said
+    scene.assert_as_undisturbed()
+
+
+def test_a_record_that_cannot_be_written_is_a_fault_of_the_machine(scene: Scene) -> None:
+    assert scene.start() == 0
+    scene.record.unlink()
+
+    def full() -> None:
+        def write_record(run_dir: Path) -> Path:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        supervisor.write_record = write_record
+
+    scene.start(full)
+    assert "No space left on device" in scene.said
+    assert scene.status["attempts"] == 1
+
+
+def test_a_sweep_whose_launcher_gave_up_has_failed_whatever_its_folders_say(scene: Scene) -> None:
+    assert scene.start() == 0
+
+    def give_up() -> None:
+        def supervise(*arguments: Any, **keywords: Any) -> None:
+            raise RuntimeError("no more jobs")
+
+        supervisor.supervise = supervise  # type: ignore[assignment]
+
+    code, said = forked.train("-m", *RUN, output=scene.results.with_suffix(".out"), before=give_up, KANMLIP_RESULTS=str(scene.results))
+    assert "the launcher gave up (RuntimeError: no more jobs)" in said
+    assert "1 of 1 runs done" in said
+    assert code == 1

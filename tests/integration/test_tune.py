@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import json
+import os
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -14,9 +16,12 @@ import yaml
 from kanmlip.errors import MissingDependencyError
 from kanmlip.experiment.composition import Composer, Sources, require_sweeper
 from kanmlip.experiment.folders import conf_dir
+from kanmlip.experiment.status import Status, write_status
+from kanmlip.experiment.summary import outcomes_chosen
+from kanmlip.experiment.word import REFUSED, Word
 from kanmlip.report.study import default_study_path, load_study
 from kanmlip.reproduction.spec import load_runs
-from tests.integration.application import FAKE, results, train
+from tests.integration.application import FAKE, FORKING, environment, results, statuses, train
 
 SWEEPER = "hydra_plugins.hydra_optuna_sweeper.optuna_sweeper.OptunaSweeper"
 
@@ -41,6 +46,49 @@ def test_a_search_finds_the_better_of_two(tmp_path: Path) -> None:
     found = yaml.safe_load((results() / "hydra" / "optimization_results.yaml").read_text())
     assert 0.001 <= found["best_params"]["trainer.optimizer.lr"] <= 0.1
     assert len(list((results() / "runs").iterdir())) == 2
+    assert "2 of 2 runs done" in done.stdout
+    (summary,) = (results() / "sweeps").iterdir()
+    assert all(row["status"] == "done" and row["value"] > 0 for row in json.loads(summary.read_text())["runs"])
+
+
+ONE_BY_ONE = """
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+
+
+class OneByOne(BasicSweeper):
+    def sweep(self, arguments):
+        for seed in (3, 1, -1):
+            self.launcher.launch([[*arguments, f"seed={seed}"]], initial_job_idx=0)
+"""
+
+
+@pytest.mark.parametrize("fault", ["3:raise", "none"])
+def test_of_a_sweeper_that_chooses_its_jobs_what_failed_or_cannot_be_is_named(fault: str, tmp_path: Path) -> None:
+    plugin = tmp_path / "plugins" / "hydra_plugins" / "one_by_one.py"
+    plugin.parent.mkdir(parents=True)
+    plugin.write_text(ONE_BY_ONE)
+    path = os.pathsep.join((str(plugin.parents[1]), environment()["PYTHONPATH"]))
+    sweeper = "hydra.sweeper._target_=hydra_plugins.one_by_one.OneByOne"
+    done = train("-m", *FAKE, sweeper, folder=tmp_path, module=FORKING, PYTHONPATH=path, KANMLIP_TEST_FAULT=fault)
+    assert done.returncode == 1, done.stdout + done.stderr
+    found = {name.split("-")[-2]: status["status"] for name, status in statuses().items()}
+    assert found == {"s3": "failed" if "3" in fault else "done", "s1": "done"}
+    (summary,) = (results() / "sweeps").iterdir()
+    rows = json.loads(summary.read_text())["runs"]
+    assert [row["run_id"].split("-")[-2:][0] for row in rows] == ["s3", "s1", REFUSED]
+    assert "seed=-1" in rows[2]["reason"]
+    assert f"{1 if '3' in fault else 2} of 3 runs done; not done: " in done.stdout
+
+
+def test_runs_of_a_sweep_that_left_no_word_are_found_by_its_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("KANMLIP_RESULTS", str(tmp_path))
+    for name, sweep in (("a", "this"), ("b", "other"), ("c", "this"), ("d", None)):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        write_status(tmp_path / "runs" / name, Status("oom", name, reason="no room", sweep=sweep))
+    rows = outcomes_chosen({"c": Word("c", "oom", "no room", 1, "m"), REFUSED: Word(REFUSED, "failed", "why", 2)}, "this")
+    assert [(row.run_id, row.status, row.reason, row.metric) for row in rows] == [
+        ("c", "oom", "no room", "m"), (REFUSED, "failed", "why", ""), ("a", "oom", "no room", ""),
+    ]  # fmt: skip
 
 
 @pytest.fixture

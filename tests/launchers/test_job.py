@@ -28,7 +28,9 @@ def test_a_job_that_slurm_takes_away_leaves_no_result(
     slept: list[float] = []
     monkeypatch.setattr(job, "time", SimpleNamespace(sleep=slept.append))
     monkeypatch.setattr(job.HydraConfig, "get", lambda: OmegaConf.create({"launcher": {"_target_": "x"}}))
-    monkeypatch.setattr(plan, "plan_job", lambda config: SimpleNamespace(run_id="run"))
+    monkeypatch.setattr(
+        plan, "plan_job", lambda config: SimpleNamespace(run_id="run", config=OmegaConf.create({"trainer": {"monitor": "m"}}))
+    )
     monkeypatch.setattr(supervisor, "supervise", lambda planned, interactive: Status(status, "run"))  # type: ignore[arg-type]
     monkeypatch.setattr(summary, "outcome", lambda planned: SimpleNamespace(value=None))
     monkeypatch.setattr(stop, "_requested", requested)

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from kanmlip.errors import ConfigError
-from kanmlip.experiment import job
+from kanmlip.experiment import devices, job
 from kanmlip.experiment.composition import Sources
-from kanmlip.experiment.devices import PROCESSES_A_CORE, check_here, resolve_device
+from kanmlip.experiment.devices import PROCESSES_A_CORE, THREADS_A_CORE, check_here, check_threads, resolve_device
 from kanmlip.experiment.folders import conf_dir, run_folder
 from kanmlip.experiment.gpu_slots import find_devices
 from kanmlip.experiment.plan import make_plan
@@ -23,6 +23,27 @@ def test_more_processes_than_cores_can_bear_are_refused() -> None:
     assert resolve_device("cpu", most) == "cpu"
     with pytest.raises(ConfigError, match=rf"trainer.devices={most + 1}, but this process may use \d+ core\(s\); choose at most {most}"):
         resolve_device("cpu", most + 1)
+
+
+def test_more_threads_than_cores_can_bear_are_refused() -> None:
+    most = THREADS_A_CORE * find_devices("cpu")[0].capacity
+    check_threads(None)
+    check_threads(most)
+    check_threads(most // 2, 2)
+    with pytest.raises(ConfigError, match=rf"trainer.threads={most + 1}, but this process may use \d+ core\(s\); choose at most {most}$"):
+        check_threads(most + 1)
+    with pytest.raises(ConfigError, match=rf"trainer.threads={most} with trainer.devices=2, .* choose at most {most // 2}$"):
+        check_threads(most, 2)
+
+
+def test_threads_are_counted_before_anything_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KANMLIP_RESULTS", str(tmp_path))
+    monkeypatch.setattr(devices, "THREADS_A_CORE", 0)
+    for threads in (1, 2):
+        arguments = ["model=nequip", "dataset=toy", "budget=smoke", f"trainer.threads={threads}", "trainer.device=cpu"]
+        jobs = make_plan(arguments, False, Sources(conf_dir())).jobs or []
+        with nullcontext() if threads == 1 else pytest.raises(ConfigError, match=r"trainer\.threads=2"):
+            check_here(jobs)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is CUDA")

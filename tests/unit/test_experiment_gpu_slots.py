@@ -95,6 +95,27 @@ def test_a_run_that_goes_on_elsewhere_remembers_how_crowded_it_was(tmp_path: Pat
     assert [path.name for path in tmp_path.rglob("run")] == []
 
 
+def test_a_run_that_goes_on_on_another_machine_remembers_how_crowded_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KANMLIP_CACHE", str(tmp_path))
+    monkeypatch.setattr(pipeline, "find_devices", lambda device: [GPU])
+    config: Any = SimpleNamespace(trainer=TrainerConfig(gpu_slots=2))
+
+    def on(machine: str, run: str) -> Any:
+        monkeypatch.setattr(gpu_slots.socket, "gethostname", lambda: machine)
+        return pipeline.device_place(config, "cuda", tmp_path / "runs" / run)
+
+    run = tmp_path / "runs" / "run"
+    run.mkdir(parents=True)
+    with pytest.raises(KeyboardInterrupt), on("node-a", "run") as place:
+        assert place.facts() == {"runs_at_once": 1, "shared": False}, "what environment.json has of it"
+        (run / "environment.json").write_text("{}")
+        with on("node-a", "other"):
+            raise KeyboardInterrupt
+    with on("node-b", "run") as place:
+        assert place.facts() == {"runs_at_once": 2, "shared": True}
+    assert [path.name for path in tmp_path.glob("devices/*/*/run-*")] == []
+
+
 def test_a_run_on_two_gpus_has_both_or_waits(tmp_path: Path) -> None:
     gpus = [GPU, OTHER, Device("gpu-c", 1, 2)]
     entered = threading.Event()
