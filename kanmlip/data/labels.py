@@ -140,7 +140,12 @@ def full_stress(values: Array) -> Array:
 def has_volume(atoms: Atoms) -> bool:
     """Whether the lattice vectors of the periodic directions are there and independent."""
     vectors = np.asarray(atoms.cell)[atoms.pbc]
-    return bool(np.linalg.det(vectors @ vectors.T) > 1e-12) if len(vectors) else True
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    if not len(vectors) or not lengths.all():
+        return not len(vectors)
+    # Of long vectors that depend on one another rounding leaves some volume, of short ones that do not little: both must have some.
+    units = vectors / lengths
+    return bool(np.linalg.det(vectors @ vectors.T) > 1e-12 and np.linalg.det(units @ units.T) > 1e-12)
 
 
 def require_key(atoms: Atoms, key: str, name: str, setting: str, source: str) -> None:
