@@ -27,10 +27,11 @@ def fault(atoms: Atoms, labels: Mapping[str, Array], expected: Sequence[str], ma
         expected: Labels that it must have.
         max_force: Limit on force components, eV/Å.
     """
-    return fault_of_structure(atoms) or _fault_of_labels(labels, expected, max_force)
+    return fault_of_structure(atoms) or fault_of_labels(labels, expected, max_force)
 
 
-def _fault_of_labels(labels: Mapping[str, Array], expected: Sequence[str], max_force: float) -> str | None:
+def fault_of_labels(labels: Mapping[str, Array], expected: Sequence[str], max_force: float) -> str | None:
+    """Why the labels of a frame must not be trained on, or none; see :func:`fault`."""
     for name in expected:
         if name not in labels:
             return f"it has no {name}"

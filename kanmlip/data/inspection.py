@@ -10,8 +10,9 @@ import numpy as np
 from ase import Atoms
 
 from kanmlip.data.duplicates import duplicates, structure_sha256
-from kanmlip.data.faults import fault, imbalance, remark_on_sum_rule
+from kanmlip.data.faults import fault_of_labels, imbalance, remark_on_sum_rule
 from kanmlip.data.labels import LABELS, TENSOR_LABELS, Array, Label, LabelKeys, available, extract
+from kanmlip.data.plausibility import fault_of_structure
 from kanmlip.data.work import Balance, balance, judge
 from kanmlip.data.xyz_file import iterate_frames, parse_frame
 from kanmlip.errors import DataError
@@ -79,12 +80,14 @@ def inspect(path: Path, keys: LabelKeys, max_force: float) -> Inspection:
     if not any(counts[name] for name in ("energy", *(label.name for label in TENSOR_LABELS))):
         wanted = f"an energy under '{keys.energy}' or Born effective charges under '{keys.born}'"
         report.problems.append(f"no frame has {wanted}; the first has: {', '.join(report.keys) or '(nothing)'}")
-    for index, (atoms, labels) in enumerate(zip(structures, labelled, strict=True)):
-        if reason := malformed.get(index) or fault(atoms, labels, expected, max_force):
+    broken = {index: reason for index, atoms in enumerate(structures) if (reason := fault_of_structure(atoms)) is not None}
+    for index, labels in enumerate(labelled):
+        if reason := malformed.get(index) or broken.get(index) or fault_of_labels(labels, expected, max_force):
             report.problems.append(f"frame {index}: {reason}")
     report.problems += duplicates(report.structures)
     _statistics(report, structures, labelled)
-    report.work = balance(structures, labelled)
+    sound = [index for index in range(len(structures)) if index not in broken]
+    report.work = balance([structures[index] for index in sound], [labelled[index] for index in sound])
     if report.work is not None:
         lines, problems = judge(report.work)
         report.lines += lines
