@@ -15,15 +15,15 @@ from pydantic import Field
 
 from kanmlip.data.base import DatasetConfig, Splits
 from kanmlip.data.checksum import file_sha256, remember_verified, verified_before
-from kanmlip.data.duplicates import structure_sha256
 from kanmlip.data.labels import LABELS, LabelKeys, available, extract, require_key, tensors_in
+from kanmlip.data.same_structure import first_of_each, outline
 from kanmlip.data.selection import load_selected
 from kanmlip.data.xyz_file import iterate_frames, parse_frame, read_frames
 from kanmlip.errors import DataError, describe_choice
 
 DEFAULT_KEYS = LabelKeys()
 ALL_LABELS = frozenset(LABELS)
-CHECKS_VERSION = 1  # raise it when a check of frames becomes stricter
+CHECKS_VERSION = 2  # raise it when a check of frames becomes stricter
 
 
 class ExtXYZ(DatasetConfig):
@@ -180,19 +180,15 @@ def _require_known_species(chosen: Mapping[str, Sequence[Atoms]]) -> None:
 
 
 def _refuse_shared(chosen: Mapping[str, Sequence[Atoms]], indices: Mapping[str, Sequence[int]]) -> None:
-    seen: dict[str, tuple[str, int]] = {}
-    for split in ("train", "val", "test"):
-        own: dict[str, tuple[str, int]] = {}
-        for atoms, index in zip(chosen[split], indices[split], strict=True):
-            checksum = structure_sha256(atoms)
-            if checksum in seen:
-                first, place = seen[checksum]
-                raise DataError(
-                    f"frame {index} of dataset.{split} has the structure of frame {place} of dataset.{first}, which makes errors look "
-                    f"small (kanmlip-data check names all such frames); remove one, or go on with dataset.allow_shared=true"
-                )
-            own[checksum] = (split, index)
-        seen |= own
+    places = [(split, index) for split in ("train", "val", "test") for index in indices[split]]
+    outlines = [outline(atoms) for split in ("train", "val", "test") for atoms in chosen[split]]
+    for (split, index), first in zip(places, first_of_each(outlines), strict=True):
+        of, place = places[first]
+        if of != split:
+            raise DataError(
+                f"frame {index} of dataset.{split} has the structure of frame {place} of dataset.{of}, which makes errors look "
+                f"small (kanmlip-data check names all such frames); remove one, or go on with dataset.allow_shared=true"
+            )
 
 
 def _no_frames(path: Path) -> str:

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 
-from kanmlip.data.duplicates import duplicates, structure_sha256
+from kanmlip.data.duplicates import duplicates
 from kanmlip.data.faults import fault_of_labels, imbalance, remark_on_sum_rule
 from kanmlip.data.labels import LABELS, TENSOR_LABELS, Array, Label, LabelKeys, available, extract
 from kanmlip.data.plausibility import fault_of_structure
+from kanmlip.data.same_structure import Outline, outline
 from kanmlip.data.work import Balance, balance, judge
 from kanmlip.data.xyz_file import iterate_frames, parse_frame
 from kanmlip.errors import DataError
@@ -37,7 +38,7 @@ class Inspection:
         labels: Label → number of frames that have it.
         lines: Statistics, ready to print.
         problems: What should not be trained on as it is.
-        structures: Checksum of each frame's structure, to find the same one in another file.
+        structures: What to find the structure of each frame in another file by; none for a frame whose structure has a fault.
         energies: Index of a frame → its energy, eV/atom.
         forces: Norm of the force on each atom of the file, eV/Å.
         work: Energy differences and works of frames that are alike; none where there are too few.
@@ -50,7 +51,7 @@ class Inspection:
     labels: dict[str, int]
     lines: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
-    structures: list[str] = field(default_factory=list)
+    structures: list[Outline | None] = field(default_factory=list)
     energies: dict[int, float] = field(default_factory=dict)
     forces: Array = field(default_factory=lambda: np.zeros(0))
     work: Balance | None = None
@@ -66,6 +67,7 @@ def inspect(path: Path, keys: LabelKeys, max_force: float) -> Inspection:
     if not structures:
         raise DataError(f"{path} has no frames")
     labelled, malformed = _extract_all(structures, keys)
+    broken = {index: reason for index, atoms in enumerate(structures) if (reason := fault_of_structure(atoms)) is not None}
     counts = {name: sum(name in labels for labels in labelled) for name in LABELS}
     sizes = [len(atoms) for atoms in structures]
     report = Inspection(
@@ -74,13 +76,12 @@ def inspect(path: Path, keys: LabelKeys, max_force: float) -> Inspection:
         species=sorted({symbol for atoms in structures for symbol in set(atoms.get_chemical_symbols())}),
         keys=sorted(available(structures[0])),
         labels=counts,
-        structures=[structure_sha256(atoms) for atoms in structures],
+        structures=[None if index in broken else outline(atoms) for index, atoms in enumerate(structures)],
     )
     expected = [name for name, count in counts.items() if count]
     if not any(counts[name] for name in ("energy", *(label.name for label in TENSOR_LABELS))):
         wanted = f"an energy under '{keys.energy}' or Born effective charges under '{keys.born}'"
         report.problems.append(f"no frame has {wanted}; the first has: {', '.join(report.keys) or '(nothing)'}")
-    broken = {index: reason for index, atoms in enumerate(structures) if (reason := fault_of_structure(atoms)) is not None}
     for index, labels in enumerate(labelled):
         if reason := malformed.get(index) or broken.get(index) or fault_of_labels(labels, expected, max_force):
             report.problems.append(f"frame {index}: {reason}")
