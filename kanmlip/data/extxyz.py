@@ -15,6 +15,7 @@ from pydantic import Field
 
 from kanmlip.data.base import DatasetConfig, Splits
 from kanmlip.data.checksum import file_sha256, remember_verified, verified_before
+from kanmlip.data.faults import CHECKS_VERSION
 from kanmlip.data.labels import LABELS, LabelKeys, available, extract, require_key, tensors_in
 from kanmlip.data.same_structure import first_of_each, outline
 from kanmlip.data.selection import load_selected
@@ -23,7 +24,6 @@ from kanmlip.errors import DataError, describe_choice
 
 DEFAULT_KEYS = LabelKeys()
 ALL_LABELS = frozenset(LABELS)
-CHECKS_VERSION = 2  # raise it when a check of frames becomes stricter
 
 
 class ExtXYZ(DatasetConfig):

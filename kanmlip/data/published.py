@@ -14,6 +14,7 @@ from ase import Atoms
 
 from kanmlip.data.base import DatasetConfig, Splits
 from kanmlip.data.checksum import file_sha256, recall, remember, remember_verified, verified_before
+from kanmlip.data.faults import CHECKS_VERSION
 from kanmlip.data.labels import LabelKeys
 from kanmlip.data.selection import load_selected
 from kanmlip.data.xyz_file import read_frames
@@ -118,7 +119,7 @@ class PublishedDataset(DatasetConfig):
     def check(self, root: Path) -> None:
         """See :meth:`DatasetConfig.check`; files that need not be the known ones are read as a run would, unless they were before."""
         super().check(root)
-        identity = f"{self.fingerprint(root)}|{self.model_dump_json(exclude=set(self.path_fields))}"
+        identity = f"{CHECKS_VERSION}|{self.fingerprint(root)}|{self.model_dump_json(exclude=set(self.path_fields))}"
         if not self.verify and not verified_before("checked", identity):
             self.load(root)
             remember_verified("checked", identity)
