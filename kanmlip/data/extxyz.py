@@ -17,6 +17,7 @@ from kanmlip.data.base import DatasetConfig, Splits
 from kanmlip.data.checksum import file_sha256, remember_verified, verified_before
 from kanmlip.data.faults import CHECKS_VERSION
 from kanmlip.data.labels import LABELS, LabelKeys, available, extract, require_key, tensors_in
+from kanmlip.data.readable import is_file, unreadable
 from kanmlip.data.same_structure import first_of_each, outline
 from kanmlip.data.selection import load_selected
 from kanmlip.data.xyz_file import iterate_frames, parse_frame, read_frames
@@ -77,7 +78,7 @@ class ExtXYZ(DatasetConfig):
     def provides(self) -> frozenset[str]:
         """Labels of the first training frame; all of them while the file is not there to look into."""
         path = Path(self.train)
-        if not path.is_file():
+        if not is_file(path, "dataset.train"):
             return ALL_LABELS
         return _labels_of_first_frame(path, path.stat().st_mtime_ns, self.keys)
 
@@ -115,7 +116,8 @@ class ExtXYZ(DatasetConfig):
         parts = []
         for key in ("train", "val", "test"):
             value = getattr(self, key)
-            parts.append(file_sha256(_require_file(f"dataset.{key}", Path(value))) if isinstance(value, str) else str(value))
+            setting = f"dataset.{key}"
+            parts.append(file_sha256(_require_file(setting, Path(value)), setting) if isinstance(value, str) else str(value))
         return hashlib.sha256("|".join(parts).encode()).hexdigest()
 
     def load(self, root: Path) -> Splits:
@@ -196,12 +198,15 @@ def _no_frames(path: Path) -> str:
 
 
 def _require_file(key: str, path: Path) -> Path:
-    if path.is_file():
+    if is_file(path, key):
         return path
     folder = path.parent
     if not folder.is_dir():
         raise DataError(f"{key}={path}: there is no folder {folder}")
-    names = sorted(entry.name for entry in folder.iterdir() if entry.is_file() and "xyz" in entry.name)
+    try:
+        names = sorted(entry.name for entry in folder.iterdir() if entry.is_file() and "xyz" in entry.name)
+    except OSError as error:
+        raise unreadable(folder, key, error) from error
     nearest = difflib.get_close_matches(path.name, names, n=1, cutoff=0.5)
     hint = f" Did you mean '{folder / nearest[0]}'?" if nearest else ""
     raise DataError(f"{key}={path}: there is no such file; extended-XYZ files in {folder}: {', '.join(names) or '(none)'}.{hint}")
