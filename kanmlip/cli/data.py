@@ -110,10 +110,11 @@ def check_files(options: argparse.Namespace) -> int:
     from kanmlip.data.duplicates import shared
     from kanmlip.data.inspection import inspect
     from kanmlip.data.labels import LabelKeys
+    from kanmlip.data.readable import is_file
     from kanmlip.errors import DataError
 
     for path in options.paths:
-        if not path.is_file():
+        if not is_file(path, "PATH"):
             raise DataError(f"PATH={path}: there is no such file")
     keys = LabelKeys(**{name: getattr(options, f"{name}_key") for name in LabelKeys.model_fields})
     reports = {path: inspect(path, keys, options.max_force) for path in options.paths}

@@ -22,6 +22,7 @@ from pydantic import Field
 
 from kanmlip.data.checksum import file_sha256
 from kanmlip.data.published import PublishedDataset, Sources
+from kanmlip.data.readable import is_file
 from kanmlip.data.xyz_file import read_frames
 from kanmlip.errors import DataError
 
@@ -52,10 +53,10 @@ class CarbonStandIn(PublishedDataset):
             DataError: If the test file is missing beside it.
         """
         folder = root / self.folder
-        train = next((folder / name for name in PAPER_TRAIN if (folder / name).is_file()), None)
+        train = next((folder / name for name in PAPER_TRAIN if is_file(folder / name, f"dataset={self.name}")), None)
         if train is None:
             return None
-        if not (folder / PAPER_TEST).is_file():
+        if not is_file(folder / PAPER_TEST, f"dataset={self.name}"):
             raise DataError(f"dataset={self.name}: {train} is there, but the paper's test set {folder / PAPER_TEST} is missing; add it")
         return train, folder / PAPER_TEST
 
@@ -65,7 +66,7 @@ class CarbonStandIn(PublishedDataset):
         if files is None:
             return super().fingerprint(root)
         # The checksum of the training file as a user may convert it is not known; its number of frames is checked on loading.
-        parts = (file_sha256(files[0]), self.verified(files[1], PAPER_TEST_SHA256))
+        parts = (file_sha256(files[0], f"dataset={self.name}"), self.verified(files[1], PAPER_TEST_SHA256))
         return hashlib.sha256("|".join(("paper", *parts)).encode()).hexdigest()
 
     def sources(self, root: Path) -> Sources:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import time
+from io import BufferedReader
 from pathlib import Path
 
+from kanmlip.data.readable import unreadable
 from kanmlip.data.root import cache_root
 from kanmlip.experiment.atomic import write_text
 
@@ -13,9 +16,25 @@ from kanmlip.experiment.atomic import write_text
 SETTLED_AFTER_S = 10.0
 
 
-def file_sha256(path: Path) -> str:
-    """Checksum of a file's bytes, from the cache where the file has kept its size and its times."""
-    status = path.stat()
+def file_sha256(path: Path, setting: str = "a file of the data") -> str:
+    """Checksum of a file's bytes, from the cache where the file has kept its size and its times.
+
+    Args:
+        path: The file.
+        setting: What names it, for the message.
+
+    Raises:
+        DataError: If it cannot be read, whether its checksum is known or not.
+    """
+    try:
+        with path.open("rb") as file:
+            return _sha256(path, file)
+    except OSError as error:
+        raise unreadable(path, setting, error) from error
+
+
+def _sha256(path: Path, file: BufferedReader) -> str:
+    status = os.fstat(file.fileno())
     # The time of the last change of the file's entry cannot be set, as that of its content is by copying programs and archives.
     identity = f"{path.resolve()}|{status.st_ino}|{status.st_size}|{status.st_mtime_ns}|{status.st_ctime_ns}"
     note = _note("checksums", identity)
@@ -25,8 +44,7 @@ def file_sha256(path: Path) -> str:
         known = ""
     if len(known) == 64:
         return known
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    found = hashlib.file_digest(file, "sha256").hexdigest()
     if time.time() - status.st_mtime > SETTLED_AFTER_S:
         _remember(note, found)
     return found

@@ -15,15 +15,16 @@ from pydantic import Field
 
 from kanmlip.data.base import DatasetConfig, Splits
 from kanmlip.data.checksum import file_sha256, remember_verified, verified_before
-from kanmlip.data.duplicates import structure_sha256
+from kanmlip.data.faults import CHECKS_VERSION
 from kanmlip.data.labels import LABELS, LabelKeys, available, extract, require_key, tensors_in
+from kanmlip.data.readable import is_file, unreadable
+from kanmlip.data.same_structure import first_of_each, outline
 from kanmlip.data.selection import load_selected
 from kanmlip.data.xyz_file import iterate_frames, parse_frame, read_frames
 from kanmlip.errors import DataError, describe_choice
 
 DEFAULT_KEYS = LabelKeys()
 ALL_LABELS = frozenset(LABELS)
-CHECKS_VERSION = 1  # raise it when a check of frames becomes stricter
 
 
 class ExtXYZ(DatasetConfig):
@@ -77,7 +78,7 @@ class ExtXYZ(DatasetConfig):
     def provides(self) -> frozenset[str]:
         """Labels of the first training frame; all of them while the file is not there to look into."""
         path = Path(self.train)
-        if not path.is_file():
+        if not is_file(path, "dataset.train"):
             return ALL_LABELS
         return _labels_of_first_frame(path, path.stat().st_mtime_ns, self.keys)
 
@@ -115,7 +116,8 @@ class ExtXYZ(DatasetConfig):
         parts = []
         for key in ("train", "val", "test"):
             value = getattr(self, key)
-            parts.append(file_sha256(_require_file(f"dataset.{key}", Path(value))) if isinstance(value, str) else str(value))
+            setting = f"dataset.{key}"
+            parts.append(file_sha256(_require_file(setting, Path(value)), setting) if isinstance(value, str) else str(value))
         return hashlib.sha256("|".join(parts).encode()).hexdigest()
 
     def load(self, root: Path) -> Splits:
@@ -180,19 +182,15 @@ def _require_known_species(chosen: Mapping[str, Sequence[Atoms]]) -> None:
 
 
 def _refuse_shared(chosen: Mapping[str, Sequence[Atoms]], indices: Mapping[str, Sequence[int]]) -> None:
-    seen: dict[str, tuple[str, int]] = {}
-    for split in ("train", "val", "test"):
-        own: dict[str, tuple[str, int]] = {}
-        for atoms, index in zip(chosen[split], indices[split], strict=True):
-            checksum = structure_sha256(atoms)
-            if checksum in seen:
-                first, place = seen[checksum]
-                raise DataError(
-                    f"frame {index} of dataset.{split} has the structure of frame {place} of dataset.{first}, which makes errors look "
-                    f"small (kanmlip-data check names all such frames); remove one, or go on with dataset.allow_shared=true"
-                )
-            own[checksum] = (split, index)
-        seen |= own
+    places = [(split, index) for split in ("train", "val", "test") for index in indices[split]]
+    outlines = [outline(atoms) for split in ("train", "val", "test") for atoms in chosen[split]]
+    for (split, index), first in zip(places, first_of_each(outlines), strict=True):
+        of, place = places[first]
+        if of != split:
+            raise DataError(
+                f"frame {index} of dataset.{split} has the structure of frame {place} of dataset.{of}, which makes errors look "
+                f"small (kanmlip-data check names all such frames); remove one, or go on with dataset.allow_shared=true"
+            )
 
 
 def _no_frames(path: Path) -> str:
@@ -200,12 +198,15 @@ def _no_frames(path: Path) -> str:
 
 
 def _require_file(key: str, path: Path) -> Path:
-    if path.is_file():
+    if is_file(path, key):
         return path
     folder = path.parent
     if not folder.is_dir():
         raise DataError(f"{key}={path}: there is no folder {folder}")
-    names = sorted(entry.name for entry in folder.iterdir() if entry.is_file() and "xyz" in entry.name)
+    try:
+        names = sorted(entry.name for entry in folder.iterdir() if entry.is_file() and "xyz" in entry.name)
+    except OSError as error:
+        raise unreadable(folder, key, error) from error
     nearest = difflib.get_close_matches(path.name, names, n=1, cutoff=0.5)
     hint = f" Did you mean '{folder / nearest[0]}'?" if nearest else ""
     raise DataError(f"{key}={path}: there is no such file; extended-XYZ files in {folder}: {', '.join(names) or '(none)'}.{hint}")

@@ -9,16 +9,17 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 
-from kanmlip.data.duplicates import duplicates, structure_sha256
-from kanmlip.data.faults import fault, imbalance, remark_on_sum_rule
+from kanmlip.data.duplicates import duplicates
+from kanmlip.data.faults import fault_of_labels, imbalance, remark_on_sum_rule
 from kanmlip.data.labels import LABELS, TENSOR_LABELS, Array, Label, LabelKeys, available, extract
+from kanmlip.data.plausibility import fault_of_structure
+from kanmlip.data.same_structure import Outline, outline
 from kanmlip.data.work import Balance, balance, judge
 from kanmlip.data.xyz_file import iterate_frames, parse_frame
 from kanmlip.errors import DataError
 
-# Outside of these a file is probably not in eV and Å: no bonded solid or liquid has forces so small or energies so large.
+# Outside of these a file is probably not in eV and Å: no bonded solid or liquid has forces so small or so large.
 PLAUSIBLE_FORCE_RMS = (1e-3, 50.0)
-PLAUSIBLE_ENERGY_PER_ATOM = 1e5
 # An energy so many robust standard deviations from the median is worth a look; it need not be wrong.
 OUTLIER_DEVIATIONS = 10.0
 MOST_LISTED = 10
@@ -36,7 +37,7 @@ class Inspection:
         labels: Label → number of frames that have it.
         lines: Statistics, ready to print.
         problems: What should not be trained on as it is.
-        structures: Checksum of each frame's structure, to find the same one in another file.
+        structures: What to find the structure of each frame in another file by; none for a frame whose structure has a fault.
         energies: Index of a frame → its energy, eV/atom.
         forces: Norm of the force on each atom of the file, eV/Å.
         work: Energy differences and works of frames that are alike; none where there are too few.
@@ -49,7 +50,7 @@ class Inspection:
     labels: dict[str, int]
     lines: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
-    structures: list[str] = field(default_factory=list)
+    structures: list[Outline | None] = field(default_factory=list)
     energies: dict[int, float] = field(default_factory=dict)
     forces: Array = field(default_factory=lambda: np.zeros(0))
     work: Balance | None = None
@@ -65,6 +66,7 @@ def inspect(path: Path, keys: LabelKeys, max_force: float) -> Inspection:
     if not structures:
         raise DataError(f"{path} has no frames")
     labelled, malformed = _extract_all(structures, keys)
+    broken = {index: reason for index, atoms in enumerate(structures) if (reason := fault_of_structure(atoms)) is not None}
     counts = {name: sum(name in labels for labels in labelled) for name in LABELS}
     sizes = [len(atoms) for atoms in structures]
     report = Inspection(
@@ -73,25 +75,36 @@ def inspect(path: Path, keys: LabelKeys, max_force: float) -> Inspection:
         species=sorted({symbol for atoms in structures for symbol in set(atoms.get_chemical_symbols())}),
         keys=sorted(available(structures[0])),
         labels=counts,
-        structures=[structure_sha256(atoms) for atoms in structures],
+        structures=[None if index in broken else outline(atoms) for index, atoms in enumerate(structures)],
     )
     expected = [name for name, count in counts.items() if count]
     if not any(counts[name] for name in ("energy", *(label.name for label in TENSOR_LABELS))):
         wanted = f"an energy under '{keys.energy}' or Born effective charges under '{keys.born}'"
         report.problems.append(f"no frame has {wanted}; the first has: {', '.join(report.keys) or '(nothing)'}")
     for index, (atoms, labels) in enumerate(zip(structures, labelled, strict=True)):
-        if reason := malformed.get(index) or fault(atoms, labels, expected, max_force):
+        if reason := malformed.get(index) or broken.get(index) or fault_of_labels(atoms, labels, expected, max_force):
             report.problems.append(f"frame {index}: {reason}")
     report.problems += duplicates(report.structures)
-    _statistics(report, structures, labelled)
-    report.work = balance(structures, labelled)
+    sound = [index for index in range(len(structures)) if index not in broken]
+    with np.errstate(over="ignore", invalid="ignore"):  # absurd labels, which are named by frame
+        _statistics(report, structures, labelled)
+        report.work = balance([structures[index] for index in sound], [labelled[index] for index in sound])
+    _compare(report)
+    return report
+
+
+def _compare(report: Inspection) -> None:
     if report.work is not None:
         lines, problems = judge(report.work)
         report.lines += lines
         report.problems += problems
-    elif counts["energy"] and counts["forces"]:
+    elif report.labels["energy"] and report.labels["forces"]:
         report.lines.append("energies against forces: no frames that follow one another are alike enough to compare them")
-    return report
+    if report.labels["stress"] and (report.work is None or report.work.stress_work is None):
+        reason = "no frames are compared" if report.work is None else "the cell is the same in all frames that are compared"
+        report.lines.append(
+            f"stress: its sign and unit could not be checked, since {reason}; add a dozen frames that differ by a strain of about 1 %"
+        )
 
 
 def _extract_all(structures: list[Atoms], keys: LabelKeys) -> tuple[list[dict[str, np.ndarray]], dict[int, str]]:
@@ -112,8 +125,6 @@ def _statistics(report: Inspection, structures: list[Atoms], labelled: list[dict
     per_atom = np.array(list(report.energies.values()))
     if len(per_atom):
         report.lines.append(f"energy: {per_atom.mean():.4f} eV/atom on average, standard deviation {1e3 * per_atom.std():.2f} meV/atom")
-        if np.abs(per_atom).max() > PLAUSIBLE_ENERGY_PER_ATOM:
-            report.problems.append(f"energies reach {np.abs(per_atom).max():.3g} eV/atom: are they in eV, and of the whole cell?")
         report.lines += energy_outliers(structures, labelled)
     forces = [labels["forces"].ravel() for labels in labelled if "forces" in labels]
     if forces:

@@ -55,7 +55,8 @@ class Label:
 ENERGY_LABELS = (
     Label("energy", "structure", 0, "eV", "energy", "energy", "_eV"),
     Label("forces", "atom", 1, "eV/Å", "forces", "force", "_eV_per_A"),
-    Label("stress", "structure", 2, "eV/Å³", "stress", "stress", "_eV_per_A3"),
+    # Diamond has been compressed to 31 eV/Å³ (5 TPa; Smith et al., Nature 511, 330, 2014); GAP-17 carbon reaches 1.4.
+    Label("stress", "structure", 2, "eV/Å³", "stress", "stress", "_eV_per_A3", limit=100.0),
 )
 # Tensors that a model predicts as such. One line here, a weight in LossConfig, a key in LabelKeys and ExtXYZ make another one,
 # of any rank. Born charges are row-major, Z[direction of the field][direction of the force]; the largest known in insulators are
@@ -140,7 +141,12 @@ def full_stress(values: Array) -> Array:
 def has_volume(atoms: Atoms) -> bool:
     """Whether the lattice vectors of the periodic directions are there and independent."""
     vectors = np.asarray(atoms.cell)[atoms.pbc]
-    return bool(np.linalg.det(vectors @ vectors.T) > 1e-12) if len(vectors) else True
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    if not len(vectors) or not lengths.all():
+        return not len(vectors)
+    # Of long vectors that depend on one another rounding leaves some volume, of short ones that do not little: both must have some.
+    units = vectors / lengths
+    return bool(np.linalg.det(vectors @ vectors.T) > 1e-12 and np.linalg.det(units @ units.T) > 1e-12)
 
 
 def require_key(atoms: Atoms, key: str, name: str, setting: str, source: str) -> None:

@@ -14,8 +14,10 @@ import torch
 from ase import Atoms
 from numpy.typing import NDArray
 
+from kanmlip.data.closed_cell import closed_cell
 from kanmlip.data.graph import Graph
 from kanmlip.data.labels import attached
+from kanmlip.data.sparse_pairs import mostly_empty, sparse_pairs
 from kanmlip.experiment.atomic import write_bytes
 
 CACHE_VERSION = 1
@@ -82,14 +84,17 @@ def neighbour_edges(atoms: Atoms, cutoff: float) -> Edges:
     from matscipy.neighbours import neighbour_list
 
     cell, positions = search_cell(atoms, cutoff)
-    i, j, shift = neighbour_list("ijS", positions=positions, cell=cell, pbc=atoms.pbc, cutoff=float(cutoff))
+    if mostly_empty(cell, len(atoms), cutoff):
+        i, j, shift = sparse_pairs(cell, positions, atoms.pbc, float(cutoff))
+    else:
+        i, j, shift = neighbour_list("ijS", positions=positions, cell=cell, pbc=atoms.pbc, cutoff=float(cutoff))
     order = np.lexsort((shift[:, 2], shift[:, 1], shift[:, 0], j, i))
     return np.stack([i, j])[:, order].astype(np.int64), shift[order].astype(np.int64).reshape(-1, 3)
 
 
 def search_cell(atoms: Atoms, cutoff: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """A cell with volume that holds all atoms: open directions get vectors long enough that no image is a neighbour."""
-    cell = np.array(atoms.cell.complete(), dtype=np.float64)
+    cell = closed_cell(atoms)
     positions = np.array(atoms.positions, dtype=np.float64)
     fractional = positions @ np.linalg.inv(cell)
     for axis in np.flatnonzero(~atoms.pbc):

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 LARGEST_DENSITY = 3.0
 # Å. The bond of H2, the shortest there is, has 0.74; a reference calculation of atoms so close does not mean anything.
 SHORTEST_DISTANCE = 0.2
+SEARCHED_DISTANCE = 1.0
 # Å; a micrometre. Coordinates beyond lose digits that forces need, and a box of that size has too many cells to search.
 LARGEST_COORDINATE = 1e4
 
@@ -34,11 +35,11 @@ def fault_of_structure(atoms: Atoms) -> str | None:
         return "its positions or cell are not finite"
     if (atoms.numbers < 1).any():
         return f"atom {int(np.flatnonzero(atoms.numbers < 1)[0])} is of no element; correct its symbol"
-    if not has_volume(atoms):
-        return f"it is periodic (pbc={''.join('T' if periodic else 'F' for periodic in atoms.pbc)}) but its cell has no volume"
     largest = max(np.abs(positions).max(), np.abs(cell).max())
     if largest > LARGEST_COORDINATE:
         return f"it has a coordinate of {largest:.3g} Å; check the unit"
+    if not has_volume(atoms):
+        return f"it is periodic (pbc={''.join('T' if periodic else 'F' for periodic in atoms.pbc)}) but its cell has no volume"
     return _crowded(atoms) or _overlapping(atoms)
 
 
@@ -56,9 +57,13 @@ def _crowded(atoms: Atoms) -> str | None:
 
 
 def _overlapping(atoms: Atoms) -> str | None:
+    from kanmlip.data.closed_cell import closed_cell
     from kanmlip.data.neighbours import neighbour_edges
 
-    (centre, neighbour), _ = neighbour_edges(atoms, SHORTEST_DISTANCE)
+    # A search for so short a distance itself would divide the cell into bins a hundred times smaller.
+    (centre, neighbour), shift = neighbour_edges(atoms, SEARCHED_DISTANCE)
+    distance = np.linalg.norm(atoms.positions[neighbour] + shift @ closed_cell(atoms) - atoms.positions[centre], axis=1)
+    centre, neighbour = centre[distance < SHORTEST_DISTANCE], neighbour[distance < SHORTEST_DISTANCE]
     if not len(centre):
         return None
     return (

@@ -14,7 +14,9 @@ from ase import Atoms
 
 from kanmlip.data.base import DatasetConfig, Splits
 from kanmlip.data.checksum import file_sha256, recall, remember, remember_verified, verified_before
+from kanmlip.data.faults import CHECKS_VERSION
 from kanmlip.data.labels import LabelKeys
+from kanmlip.data.readable import is_file
 from kanmlip.data.selection import load_selected
 from kanmlip.data.xyz_file import read_frames
 from kanmlip.errors import DataError
@@ -87,7 +89,7 @@ class PublishedDataset(DatasetConfig):
             DataError: If one is missing; says both ways to get it.
         """
         paths = {split: root / self.folder / name for split, name in self.files.items()}
-        missing = [str(path) for path in paths.values() if not path.is_file()]
+        missing = [str(path) for path in paths.values() if not is_file(path, f"dataset={self.name}")]
         if missing:
             raise DataError(
                 f"dataset={self.name} is not under the data root {root} (missing: {', '.join(missing)}); "
@@ -105,9 +107,9 @@ class PublishedDataset(DatasetConfig):
         """Checksum of a file.
 
         Raises:
-            DataError: If it is not the expected one and ``verify`` is on.
+            DataError: If it is not the expected one and ``verify`` is on, or the file cannot be read.
         """
-        found = file_sha256(path)
+        found = file_sha256(path, f"dataset={self.name}")
         if self.verify and found != expected:
             raise DataError(
                 f"{path} has sha256 {found}, not {expected}: another version of dataset={self.name}; "
@@ -118,7 +120,7 @@ class PublishedDataset(DatasetConfig):
     def check(self, root: Path) -> None:
         """See :meth:`DatasetConfig.check`; files that need not be the known ones are read as a run would, unless they were before."""
         super().check(root)
-        identity = f"{self.fingerprint(root)}|{self.model_dump_json(exclude=set(self.path_fields))}"
+        identity = f"{CHECKS_VERSION}|{self.fingerprint(root)}|{self.model_dump_json(exclude=set(self.path_fields))}"
         if not self.verify and not verified_before("checked", identity):
             self.load(root)
             remember_verified("checked", identity)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from kanmlip.data.closed_cell import closed_cell
 from kanmlip.data.labels import Array
 from kanmlip.data.units import name_energy_factor, name_stress_factor
 
@@ -55,7 +56,12 @@ class Balance:
 
 
 def balance(structures: Sequence[Atoms], labelled: Sequence[Mapping[str, Array]]) -> Balance | None:
-    """Every frame against the next one, where the two are alike; none if too few are, or energies or forces are missing."""
+    """Every frame against the next one, where the two are alike; none if too few are, or energies or forces are missing.
+
+    Args:
+        structures: Without those that have a :func:`kanmlip.data.plausibility.fault_of_structure`.
+        labelled: Labels of each.
+    """
     rows: list[tuple[float, float, Array, Array, float]] = []
     for (one, a), (two, b) in pairwise(zip(structures, labelled, strict=True)):
         if len(rows) < MOST_PAIRS and (row := _row(one, a, two, b)) is not None:
@@ -76,7 +82,7 @@ def _row(one: Atoms, a: Mapping[str, Array], two: Atoms, b: Mapping[str, Array])
         return None
     if not np.array_equal(one.numbers, two.numbers) or not np.array_equal(one.pbc, two.pbc) or not len(one):
         return None
-    first, second = np.asarray(one.cell.complete()), np.asarray(two.cell.complete())
+    first, second = closed_cell(one), closed_cell(two)
     deformation = np.linalg.solve(first, second) - np.eye(3)
     strain = 0.5 * (deformation + deformation.T)
     if np.abs(strain).max() > LARGEST_STRAIN:

@@ -13,6 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, cast
 
+import numpy as np
 from ase import Atoms
 
 from kanmlip.errors import DataError
@@ -82,7 +83,19 @@ def parse_frame(text: str, path: Path, index: int) -> Atoms:
         # ASE and numpy warn of what the checks that follow name with the frame's index.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return cast("Atoms", ase.io.read(io.StringIO(text), index=0, format="extxyz"))
+            atoms = cast("Atoms", ase.io.read(io.StringIO(text), index=0, format="extxyz"))
+            return _with_whole_stress(atoms, text.split("\n", 2)[1])
     except Exception as error:  # ASE raises many kinds on malformed lines
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise DataError(f"{path}: frame {index} cannot be parsed ({reason}); correct it, or remove it") from error
+
+
+def _with_whole_stress(atoms: Atoms, header: str) -> Atoms:
+    """The frame with all nine numbers of its stress, of which ASE keeps six without a look at the others."""
+    from ase.io.extxyz import key_val_str_to_dict
+
+    if atoms.calc is not None and "stress" in atoms.calc.results:
+        given = key_val_str_to_dict(header)["stress"]
+        if np.shape(given) == (3, 3):
+            atoms.calc.results["stress"] = np.array(given).T  # ASE reads columns first
+    return atoms

@@ -12,7 +12,6 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from kanmlip.data.extxyz import ExtXYZ
-from kanmlip.data.inspection import structure_sha256
 from kanmlip.errors import DataError
 
 
@@ -178,8 +177,3 @@ def test_malformed_labels_and_cells_are_named_by_frame(tmp_path: Path, header: s
     with pytest.raises(DataError, match=message):
         dataset(str(path), val=str(val)).load(tmp_path)
     assert dataset(str(path), val=str(val), on_bad_frame="drop").load(tmp_path).indices["train"] == [0, 2]
-
-
-def test_structures_that_differ_by_rounding_around_zero_are_the_same() -> None:
-    below, above = (Atoms("H", positions=[[x, 0, 0]], cell=np.eye(3)) for x in (-1e-9, 1e-9))
-    assert structure_sha256(below) == structure_sha256(above)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from itertools import product
 from pathlib import Path
 
@@ -13,7 +14,9 @@ from ase.build import bulk, molecule
 
 from kanmlip.data import neighbours
 from kanmlip.data.graph import batch_graphs
-from kanmlip.data.neighbours import build_graphs, frame_to_graph, neighbour_edges
+from kanmlip.data.neighbours import build_graphs, frame_to_graph, neighbour_edges, search_cell
+from kanmlip.data.plausibility import fault_of_structure
+from kanmlip.data.sparse_pairs import sparse_pairs
 
 
 def slab() -> Atoms:
@@ -109,3 +112,96 @@ def test_graphs_carry_the_index_of_their_frame_in_the_source(silver: list[Atoms]
 def test_a_cache_that_cannot_be_written_does_no_harm(silver: list[Atoms], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     assert len(build_graphs(silver, 3.0, tmp_path / "file")) == 4
+
+
+def old_edges(atoms: Atoms, cutoff: float) -> tuple[np.ndarray, np.ndarray]:
+    """Edges with open directions stretched along the vectors that the cell gives for them."""
+    from matscipy.neighbours import neighbour_list
+
+    cell = np.array(atoms.cell.complete())
+    fractional = atoms.positions @ np.linalg.inv(cell)
+    margin = (cutoff + 1) * np.linalg.norm(np.linalg.inv(cell), axis=0)
+    low, width = fractional.min(0), np.ptp(fractional, axis=0) + 2 * margin
+    fractional = np.where(atoms.pbc, fractional, (fractional - low + margin) / width)
+    cell = np.where(atoms.pbc[:, None], cell, cell * width[:, None])
+    i, j, shift = neighbour_list("ijS", positions=fractional @ cell, cell=cell, pbc=atoms.pbc, cutoff=cutoff)
+    order = np.lexsort((shift[:, 2], shift[:, 1], shift[:, 0], j, i))
+    return np.stack([i, j])[:, order], shift[order]
+
+
+@pytest.mark.parametrize("pbc", list(product([False, True], repeat=3)))
+def test_edges_do_not_depend_on_the_vectors_of_open_directions_nor_on_how_they_are_searched(pbc: tuple[bool, bool, bool]) -> None:
+    random = np.random.default_rng(1)
+    found = 0
+    for trial in range(40):
+        cell = np.diag(random.uniform(2, 9, 3)) + random.normal(size=(3, 3))
+        cell = cell[[1, 0, 2]] if trial % 2 else cell  # left-handed
+        number = int(random.integers(1, 9))
+        atoms = Atoms(f"Ag{number}", random.uniform(-8, 12, (number, 3)), cell=cell, pbc=pbc)
+        cutoff = float(random.choice([1.5, 3.0, 5.0]))
+        index, shift = neighbour_edges(atoms, cutoff)
+        expected = old_edges(atoms, cutoff)
+        assert np.array_equal(index, expected[0])
+        assert np.array_equal(shift, expected[1])
+        i, j, moved = sparse_pairs(*search_cell(atoms, cutoff), atoms.pbc, cutoff)
+        assert len(i) == index.shape[1]
+        assert set(zip(i, j, *moved.T, strict=True)) == set(zip(*index, *shift.T, strict=True))
+        found += len(i)
+    assert found > 20
+
+
+@pytest.mark.parametrize(
+    ("pbc", "cell"),
+    [
+        ("FFF", [[10, 0, 0], [10, 0, 0], [0, 0, 10]]),
+        ("TFF", [[10, 0, 0], [10, 0, 0], [0, 0, 10]]),
+        ("TTF", [[10, 0, 0], [0, 10, 0], [10, 10, 0]]),
+        ("TTF", [[10, 0, 0], [0, 10, 0], [0, 0, 1e-300]]),
+        ("FTF", [[1e-9, 0, 0], [0, 10, 0], [0, 5, 0]]),
+    ],
+)
+def test_vectors_of_open_directions_may_be_anything(pbc: str, cell: list[list[float]]) -> None:
+    periodic = [letter == "T" for letter in pbc]
+    positions = [[0.5, 0.5, 0], [9.5, 9.5, 0], [2, 2, 2]]
+    atoms = Atoms("H3", positions, cell=cell, pbc=periodic)
+    bare = Atoms("H3", positions, cell=10 * np.diag(periodic), pbc=periodic)
+    assert fault_of_structure(atoms) is None
+    for found, expected in zip(neighbour_edges(atoms, 3.5), neighbour_edges(bare, 3.5), strict=True):
+        assert np.array_equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("box", "pbc"),
+    [((100, 100, 100), True), ((9000, 9000, 9000), True), ((9000, 9000, 9000), False), ((12, 9000, 9000), (True, True, False))],
+)
+def test_mostly_empty_boxes_take_little_memory(box: tuple[float, ...], pbc: bool | tuple[bool, ...]) -> None:
+    benzene = molecule("C6H6")
+    atoms = Atoms(benzene.symbols, benzene.positions, cell=box, pbc=pbc)
+    atoms.positions[0] += 0.9 * np.array(box)
+    alone = Atoms(benzene.symbols, atoms.positions, cell=[12, 0, 0] if box[0] == 12 else None, pbc=[box[0] == 12, False, False])
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    try:
+        resource.setrlimit(resource.RLIMIT_AS, (used + (256 << 20), before[1]))
+        assert fault_of_structure(atoms) is None
+        edges = neighbour_edges(atoms, 5.0)[0]
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+    assert np.array_equal(edges, neighbour_edges(alone, 5.0)[0])
+
+
+@pytest.mark.parametrize("offset", [0.0, 0.19, 0.21])
+@pytest.mark.parametrize("box", [6.0, 300.0])
+def test_atoms_that_overlap_are_named_across_faces_and_in_large_boxes(box: float, offset: float) -> None:
+    atoms = Atoms("H3", [[3, 3, 3], [0.05, 1, 1], [0.05 - offset + 2 * box, 1, 1]], cell=[box] * 3, pbc=True)
+    said = fault_of_structure(atoms)
+    assert (said is None) == (offset > 0.2)
+    assert said is None or "atoms 1 and 2 are less than 0.2 Å apart" in said
+
+
+def test_long_vectors_that_depend_on_one_another_have_no_volume() -> None:
+    long = np.array([3333.1, 2222.7, 1111.3])
+    atoms = Atoms("H", cell=[long, 1.7 * long, [0, 0, 9.0]], pbc=True)
+    said = fault_of_structure(atoms)
+    assert said is not None
+    assert "no volume" in said

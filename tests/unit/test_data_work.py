@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import ase.io
@@ -15,6 +16,7 @@ from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
 from ase.md.verlet import VelocityVerlet
 
 from kanmlip.cli.data import main
+from kanmlip.data.inspection import inspect
 from kanmlip.data.labels import LabelKeys
 from kanmlip.data.units import BOHR, GPA, HARTREE, KCAL_MOL
 from kanmlip.data.work import balance, judge
@@ -112,3 +114,27 @@ def test_check_says_it_and_draws_it(trajectory: list[Atoms], tmp_path: Path, cap
     assert "have 40 structures in common" in said
     for name in ("data_check.png", "data_check.svg"):
         assert (tmp_path / name).stat().st_size > 1000
+
+
+@pytest.mark.parametrize("pbc", ["T T T", "F F F", "T T F"])
+def test_check_names_cells_without_volume_and_goes_on(trajectory: list[Atoms], pbc: str, tmp_path: Path) -> None:
+    path = tmp_path / "singular.xyz"
+    ase.io.write(path, trajectory, format="extxyz")
+    lines = [re.sub(r'Lattice="[^"]*"', 'Lattice="9 0 0 9 0 0 0 0 9"', line).replace("T T T", pbc) for line in path.read_text().split("\n")]
+    path.write_text("\n".join(lines))
+    report = inspect(path, LabelKeys(), 150.0)
+    faults = [problem for problem in report.problems if "no volume" in problem]
+    assert len(faults) == (0 if pbc == "F F F" else 40)
+    assert (report.work is None) == bool(faults)
+
+
+def test_check_compares_the_frames_that_are_sound(trajectory: list[Atoms], tmp_path: Path) -> None:
+    frames = spoiled(trajectory, stress=-1.0)
+    frames[3].set_cell([[9, 0, 0], [9, 0, 0], [0, 0, 9]])
+    frames[5].positions[1] = frames[5].positions[0]
+    path = tmp_path / "some.xyz"
+    ase.io.write(path, frames, format="extxyz")
+    said = "\n".join(inspect(path, LabelKeys(), 150.0).problems)
+    assert "frame 3: it is periodic (pbc=TTT) but its cell has no volume" in said
+    assert "frame 5: atoms 0 and 1 are less than 0.2 Å apart" in said
+    assert "it is in eV/Å³ and has the opposite sign" in said
