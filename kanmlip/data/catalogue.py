@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from kanmlip.data.base import DatasetConfig
 from kanmlip.data.published import PublishedDataset
 from kanmlip.errors import DataError, describe_choice
+from kanmlip.experiment.atomic import remove_abandoned
 from kanmlip.experiment.messages import describe_faults
 from kanmlip.schema import locate
 from kanmlip.yaml_file import read_mapping
@@ -89,6 +90,7 @@ def download(address: str, path: Path, sha256: str) -> Path:
     """
     made = not path.parent.exists()
     path.parent.mkdir(parents=True, exist_ok=True)
+    remove_abandoned(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     digest = hashlib.sha256()
     try:

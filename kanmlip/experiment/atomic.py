@@ -5,17 +5,26 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import tempfile
+import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 if TYPE_CHECKING:
     import numpy as np
 
+ABANDONED_AFTER_S = 3600.0
+# What ends the name of an unfinished file: mkstemp's eight letters, or the number of the process.
+_RANDOM_OR_PROCESS = re.compile(r"[a-z0-9_]{8}|[0-9]+")
+
 
 def write_bytes(path: Path, write: Callable[[BinaryIO], None], keep_as: Path | None = None) -> None:
     """Create or replace ``path`` with what ``write`` puts into the open file; a crash leaves the old content.
+
+    What a write of this file left behind that was killed long ago is removed.
 
     Args:
         path: The file.
@@ -23,6 +32,7 @@ def write_bytes(path: Path, write: Callable[[BinaryIO], None], keep_as: Path | N
         keep_as: Name in the same folder that the old content is kept under, once the new content is safe.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    remove_abandoned(path)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     temporary = Path(name)
     try:
@@ -50,6 +60,22 @@ def remove_leftovers(folder: Path, name: str = "*") -> None:
     for path in folder.glob(f".{name}.*") if folder.is_dir() else ():
         if path.is_file() and not path.is_symlink():
             path.unlink(missing_ok=True)
+
+
+def remove_abandoned(path: Path) -> None:
+    """Remove unfinished files of one target that nobody has written to for an hour; other processes may be writing it now.
+
+    Args:
+        path: The target; what cannot be listed or removed stays.
+    """
+    start, now = f".{path.name}.", time.time()
+    with suppress(OSError), os.scandir(path.parent) as entries:
+        for entry in entries:
+            if not entry.name.startswith(start) or not _RANDOM_OR_PROCESS.fullmatch(entry.name, len(start)):
+                continue
+            with suppress(OSError):
+                if entry.is_file(follow_symlinks=False) and now - entry.stat(follow_symlinks=False).st_mtime > ABANDONED_AFTER_S:
+                    Path(entry.path).unlink()
 
 
 def write_text(path: Path, text: str) -> None:

@@ -100,6 +100,23 @@ def test_the_cache_is_used_keyed_by_content_and_survives_corruption(
     assert len(list((tmp_path / "neighbours").iterdir())) == 2
 
 
+@pytest.mark.parametrize(
+    ("field", "offset", "bit"), [("version", 6, 6), ("method", 10, 5), ("encrypted", 8, 0), ("strongly encrypted", 8, 6)]
+)
+def test_a_cache_with_a_flipped_bit_is_made_anew(field: str, offset: int, bit: int, silver: list[Atoms], tmp_path: Path) -> None:
+    made = build_graphs(silver, 3.5, tmp_path)
+    (file,) = (tmp_path / "neighbours").iterdir()
+    good = file.read_bytes()
+    damaged = bytearray(good)
+    damaged[good.index(b"PK\x01\x02") + offset] ^= 1 << bit  # the first entry of the archive's directory
+    file.write_bytes(damaged)
+    again = build_graphs(silver, 3.5, tmp_path)
+    for one, other in zip(made, again, strict=True):
+        assert torch.equal(one.edge_index, other.edge_index)
+    assert file.read_bytes()[:4] == good[:4]
+    assert bytes(damaged) != file.read_bytes()
+
+
 def test_an_empty_split_has_no_graphs(tmp_path: Path) -> None:
     assert build_graphs([], 4.0, tmp_path) == []
 

@@ -162,8 +162,13 @@ def test_a_download_is_kept_only_with_the_right_checksum(server: str, tmp_path: 
     with pytest.raises(DataError, match="cannot be fetched"):
         download(f"{server}/absent.xyz", target, "0" * 64)
     assert not target.parent.exists()
+    target.parent.mkdir()
+    left = target.with_name(".file.xyz.4711")  # by a process that was killed
+    left.write_bytes(b"cont")
+    os.utime(left, (0, 0))
     download(f"{server}/file.xyz", target, hashlib.sha256(b"content").hexdigest())
     assert target.read_bytes() == b"content"
+    assert list(target.parent.iterdir()) == [target]
 
 
 def test_the_command_lists_describes_and_checks(tmp_path: Path, repository: Path, capsys: pytest.CaptureFixture[str], silver) -> None:
