@@ -148,6 +148,8 @@ BROKEN: dict[str, Damage] = {
     "no forces": changed(_result("forces", None)),
     "no stress": changed(_result("stress", None)),
     "infinite stress": changed(_result("stress", np.inf)),
+    "absurd stress": changed(_result("stress", 1e5)),
+    "absurd energy": changed(_result("energy", 1e300)),
 }
 
 
