@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from kanmlip.data.labels import LABELS, TENSOR_LABELS
 from kanmlip.errors import ConfigError, describe_choice
 from kanmlip.experiment.folders import conf_dir
+from kanmlip.placement.config import PlacementConfig
 from kanmlip.schema import locate
 from kanmlip.training.config import DEFAULT_WEIGHTS
 from kanmlip.yaml_file import read_mapping
@@ -43,13 +44,31 @@ def check_rules(config: RunConfig) -> None:
     Raises:
         ConfigError: Naming the keys, their values and the way out.
     """
+    _check_names(config)
     _check_placement(config)
     _check_labels(config)
     _check_loss(config)
     _check_monitor(config)
 
 
+def _check_names(config: RunConfig) -> None:
+    """A name stands for a class in run ids and tables: that of one of ours is not free for another."""
+    for group, name, found in (
+        ("model", config.model.name, type(config.model)),
+        ("basis", config.basis.name, locate(config.basis.target, "basis")),
+    ):
+        path = Path(conf_dir() / group / f"{name}.yaml")
+        own = read_mapping(path, ("_target_",))["_target_"] if path.is_file() else None
+        if own is not None and locate(own, group) is not found:
+            raise ConfigError(
+                f"{group}.name={name} is the name of {own}, but {group}._target_ is {found.__module__}.{found.__qualname__}; "
+                f"give it a name of its own: {group}.name=<name>"
+            )
+
+
 def _check_placement(config: RunConfig) -> None:
+    if config.model.name != "mace" and config.placement.mace_style != PlacementConfig.model_fields["mace_style"].default:
+        raise ConfigError(f"placement.mace_style={config.placement.mace_style} is for model=mace, not {config.model.name}; leave it out")
     if config.placement.name not in config.model.placements:
         raise ConfigError(f"model={config.model.name}: " + describe_choice("placement", config.placement.name, config.model.placements))
 

@@ -73,6 +73,7 @@ class Kept:
         return self._functions[order]
 
     def _add(self, x: Tensor, orders: Sequence[int], shape: Tensor | None) -> None:
+        x = x.contiguous()  # functions are written in that order
         room = self.expansion.buffer_shape(x, len(x), orders)
         size = math.prod(room)
         if x.is_cuda:

@@ -7,6 +7,7 @@ from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 from kanmlip.kan.basis import Basis
 from kanmlip.kan.expansion import Expansion
@@ -106,7 +107,12 @@ class KANLayer(nn.Module):
         self.weight.copy_(weight / self.gain)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map x [..., in] to [..., out]."""
+        """Map x [..., in] to [..., out].
+
+        Raises:
+            ValueError: If x has another number of channels.
+        """
+        self.check_width(x)
         if self.backend == "inductor":
             rows = self.normalise(x).reshape(-1, self.in_features)
             y = self.expansion.combine_compiled(rows, self.effective_weight, self.in_features, self.out_features)
@@ -115,6 +121,7 @@ class KANLayer(nn.Module):
             self.backend == "reference"
             or x.dtype not in (torch.float32, torch.float64)
             or (torch.compiler.is_compiling() and _transformed())
+            or forward_ad._current_level >= 0  # kernels carry no tangents
         ):
             return self.reference(x)
         scale = self.input_scale if self.norm == "scale" else None
@@ -126,6 +133,18 @@ class KANLayer(nn.Module):
             return layer(x, weight, shape, spec, gain, scale)
         y = layer(x.reshape(-1, self.in_features), weight, shape, spec, gain, scale)
         return y.view(*x.shape[:-1], self.out_features)
+
+    def check_width(self, x: Tensor) -> None:
+        """Refuse inputs of another width, which dividing by the scale may broadcast and kernels would read beyond their end.
+
+        Raises:
+            ValueError: If x is not [..., in].
+        """
+        # Not of what records: a proxy has no shape, and a trace would record the question.
+        if torch.compiler.is_compiling() or not isinstance(x, Tensor) or torch._C._get_tracing_state() is not None:
+            return
+        if x.shape[-1:] != (self.in_features,):
+            raise ValueError(f"x has shape {list(x.shape)}; a layer of {self.in_features} inputs takes [..., {self.in_features}]")
 
     def reference(self, x: Tensor) -> Tensor:
         """``forward`` in plain PyTorch, which stores the expanded basis [..., columns × in]."""

@@ -29,8 +29,12 @@ def check_backend(backend: str) -> None:
 
 def write_spec(basis: Basis, base: bool, zero_preserving: bool, backend: str) -> str:
     """Text for an expansion in a basis that kernels evaluate, and the backend to do it."""
-    name = f"{type(basis).__module__}:{type(basis).__qualname__}"
-    _CLASSES[name] = type(basis)
+    own = name = f"{type(basis).__module__}:{type(basis).__qualname__}"
+    # A class that is defined again, as a cell of a notebook does, is another one: layers of the first keep theirs.
+    number = 1
+    while _CLASSES.setdefault(name, type(basis)) is not type(basis):
+        number += 1
+        name = f"{own}#{number}"
     settings = {"base": base, "zero_preserving": zero_preserving, "columns": basis.num_basis + int(base), "backend": backend}
     return json.dumps({"basis": name, "arguments": basis.arguments(), **settings}, sort_keys=True)
 

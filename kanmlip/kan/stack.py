@@ -79,6 +79,7 @@ class KAN(nn.Module):
         for layer in layers:  # a hook wants to see what its layer is given
             if layer.norm != "scale" or layer.expansion.basis.mixing() is not None or layer._forward_hooks or layer._forward_pre_hooks:
                 return None
+        layers[0].check_width(x)
         y = stack(
             x if x.dim() == 2 else x.reshape(-1, self.widths[0]),
             [layer.weight for layer in layers],

@@ -122,3 +122,16 @@ def test_missing_upstream_package(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(KanmlipError, match="pip install no-such-package") as caught:
         plan(*FAKE)
     assert caught.value.exit_code == 2
+
+
+def test_a_name_of_ours_is_not_free_for_another_class() -> None:
+    """Both have the same settings, so that a run of one would be taken for the other's."""
+    arguments = [*FAKE, "placement=output", "basis=bspline", "basis._target_=kanmlip.kan.relu.ReLUPower"]
+    with pytest.raises(ConfigError, match=r"basis.name=bspline is the name of \S*BSpline, .*relu\.ReLUPower; .*basis.name=<name>"):
+        plan(*arguments)
+    assert plan(*arguments, "basis.name=mine").jobs
+
+
+def test_a_style_of_mace_is_refused_elsewhere() -> None:
+    with pytest.raises(ConfigError, match=r"placement.mace_style=replace is for model=mace, not fake; leave it out"):
+        plan(*FAKE, "placement=output", "basis=bspline", "placement.mace_style=replace")

@@ -124,9 +124,10 @@ def _processor() -> str:
 
 def _cache() -> Path:
     root = os.environ.get("KANMLIP_CACHE")
-    path = (Path(root) if root else Path.home() / ".cache" / "kanmlip") / "kernels"
+    path = Path("kernels")
     try:
+        path = (Path(root) if root else Path.home() / ".cache" / "kanmlip") / path
         path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # the latter where there is no home directory
         raise BuildError(f"the cache {path} cannot be made ({error}); KANMLIP_CACHE names another place") from error
     return path

@@ -56,6 +56,16 @@ inline void check_order(int64_t order) {
   TORCH_CHECK_NOT_IMPLEMENTED(order >= 0 && order <= 3, "derivative=", order, ": basis functions have closed forms for 0 to 3 only, enough to train on forces and for Hessians; for more, set KANLayer.backend='reference', which PyTorch differentiates itself");
 }
 
+// Kernels read as much as the sizes of x, the weights (or a gradient by them) and the plan say.
+inline void check_sizes(const Plan& plan, const Tensor& x, const Maybe& v, const Maybe& weight, const Maybe& g, const Maybe& scale) {
+  TORCH_CHECK_VALUE(x.dim() == 2, "x must be [N, in], not ", x.sizes());
+  const int64_t columns = plan.size + int64_t(plan.base);
+  TORCH_CHECK_VALUE(!weight || (weight->dim() == 3 && weight->size(1) == columns && weight->size(2) == x.size(1)), "weights of x ", x.sizes(), " must be [out, ", columns, ", ", x.size(1), "], not ", weight->sizes());
+  TORCH_CHECK_VALUE(!v || v->sizes() == x.sizes(), "v must have the shape of x, ", x.sizes(), ", not ", v->sizes());
+  TORCH_CHECK_VALUE(!g || (g->dim() == 2 && g->size(0) == x.size(0) && (!weight || g->size(1) == weight->size(0))), "g must be [N, out] for x ", x.sizes(), ", not ", g->sizes());
+  TORCH_CHECK_VALUE(!scale || (scale->dim() == 1 && scale->size(0) == x.size(1)), "scales of x ", x.sizes(), " must be [in], not ", scale->sizes());
+}
+
 inline Tensor times(const Tensor& t, const Maybe& scale) { return scale ? t.mul(*scale) : t; }
 
 // A_d(v) [N, out] at x times the scale [in]. Only kernels for small layers multiply as they go: for others it is little work.
@@ -64,6 +74,7 @@ inline Tensor output(const Tensor& x_, const Maybe& v_, const Tensor& weight_, c
   const Plan& plan = Plans::all().get(k);
   const Tensor x = x_.contiguous(), weight = weight_.contiguous();
   const Maybe v = dense(v_), scale = dense(scale_);
+  check_sizes(plan, x, v, weight, std::nullopt, scale);
   return with_functions(
       plan, x, dense(shape), order,
       [&]<typename F>(const F& f, auto terms) {
@@ -85,6 +96,7 @@ inline Tensor weight(const Tensor& x_, const Maybe& v_, const Tensor& g_, const 
   const Plan& plan = Plans::all().get(k);
   const Tensor x = x_.contiguous(), g = g_.contiguous();
   const Maybe v = dense(v_);
+  check_sizes(plan, x, v, std::nullopt, g, std::nullopt);
   return with_functions(
       plan, x, dense(shape), order,
       [&]<typename F>(const F& f, auto terms) { return weight_as<typename F::Number, terms()>(f, x, v, g, plan.zero && order == 0); },
@@ -97,6 +109,7 @@ inline Tensor input(const Tensor& x_, const Tensor& g_, const Tensor& weight_, c
   const Plan& plan = Plans::all().get(k);
   const Tensor x = x_.contiguous(), g = g_.contiguous(), weight = weight_.contiguous();
   const Maybe scale = dense(scale_);
+  check_sizes(plan, x, std::nullopt, weight, g, scale);
   return with_functions(
       plan, x, dense(shape), order,
       [&]<typename F>(const F& f, auto terms) {
@@ -118,6 +131,7 @@ inline Gradients gradients(const Tensor& x_, const Maybe& v_, const Tensor& g_, 
   const Plan& plan = Plans::all().get(k);
   const Tensor x = x_.contiguous(), g = g_.contiguous(), w = weight_.contiguous();
   const Maybe v = dense(v_), shape = dense(shape_);
+  check_sizes(plan, x, v, w, g, std::nullopt);
   return with_functions(
       plan, x, shape, order,
       [&]<typename F>(const F& f, auto terms) -> Gradients {
