@@ -16,6 +16,9 @@ from kanmlip.kan.layer import KANLayer, Norm
 from kanmlip.kan.ops import stack
 from kanmlip.kan.spec import Backend, check_backend
 
+# Hidden values for one input from which on their memory is worth the time of working them out again; above zero, so that there are some.
+_WORTH_FREEING = 1 / 20
+
 
 class KAN(nn.Module):
     """KAN layers of the given widths: [..., widths[0]] → [..., widths[-1]].
@@ -34,8 +37,9 @@ class KAN(nn.Module):
             and works them out again there: less memory, as in molecular dynamics of large cells, in more time, and the same numbers
             to the last bit. It acts on weights that are not trained (``requires_grad_(False)``) of two layers or more with
             ``norm="scale"``, in eager mode, by compiled kernels (``backend`` auto or cpu, on a CPU), and on bases without
-            parameters or mixing of functions (not on AdaptiveGaussian and TruncatedPower); anything else is computed as ever.
-            May be changed at any time.
+            parameters or mixing of functions (not on AdaptiveGaussian and TruncatedPower); anything else is computed as ever, as
+            are stacks whose hidden values are a small part of their input, less than a twentieth (128 → 3 → 1): working them out
+            again takes as long as anywhere, and frees next to nothing. May be changed at any time.
 
     Raises:
         ValueError: If there are fewer than two widths, or a layer refuses its arguments.
@@ -74,7 +78,7 @@ class KAN(nn.Module):
     def _without_hidden(self, x: Tensor) -> Tensor | None:
         """``forward`` where hidden values can be worked out again; none elsewhere."""
         layers = [cast("KANLayer", layer) for layer in self.layers]
-        if len(layers) < 2 or x.dtype not in (torch.float32, torch.float64):
+        if sum(self.widths[1:-1]) < _WORTH_FREEING * self.widths[0] or x.dtype not in (torch.float32, torch.float64):
             return None
         for layer in layers:  # a hook wants to see what its layer is given
             if layer.norm != "scale" or layer.expansion.basis.mixing() is not None or layer._forward_hooks or layer._forward_pre_hooks:

@@ -157,6 +157,13 @@ def test_weights_that_are_trained_have_their_gradients(trained: tuple[int, ...],
         assert other.abs().max() > 0
 
 
+def test_few_hidden_values_are_kept() -> None:
+    """Three of 61 inputs are not worth their time, three of 60 are."""
+    stacks = [frozen((inputs, 3, 1), BSpline) for inputs in (61, 60)]
+    skip_unless_recomputed(stacks[0][0].layers[0].expansion.basis)
+    assert ["stack" in kernels_of(lambda kan=kan, x=x: kan(x)) for kan, x in stacks] == [False, True]
+
+
 @pytest.mark.parametrize("why", ["one layer", "norm", "backend", "shape", "mixing", "hook", "dtype"])
 def test_stacks_that_cannot_are_computed_as_ever(why: str) -> None:
     basis = {"shape": AdaptiveGaussian, "mixing": TruncatedPower}.get(why, BSpline)
