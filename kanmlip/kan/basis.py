@@ -60,6 +60,14 @@ class Basis(nn.Module, ABC):
         """``evaluate`` with the points innermost, [..., in] → [..., K, in]: what a compiler stores of it, it stores in this order."""
         return self.evaluate(x).transpose(-1, -2)
 
+    def each(self, x: Tensor) -> list[Tensor]:
+        """``evaluate`` function by function, K tensors of the shape of x, for compilers that work out functions where they are used.
+
+        They do so wherever a function is used, in the backward pass as well: what counts is that formulas and their gradients are short.
+        """
+        functions = self.rows(x)
+        return [functions.select(-2, k) for k in range(self.num_basis)]
+
     def forward(self, x: Tensor) -> Tensor:
         """Values φ_k(x): [...] → [..., K]."""
         return self.evaluate(x, 0)

@@ -41,20 +41,30 @@ class BSpline(LocalBasis):
 
     def bump(self, t: Tensor, derivative: int = 0) -> Tensor:
         """See :meth:`LocalBasis.bump`; M(t) = Σ_j (−1)^j C(p + 1, j) ((p + 1)/2 − j − |t|)₊^p / p!."""
-        # Not abs(): its derivative is zero at zero, which would make the second derivative of M wrong there.
-        negative = t < 0
-        distance = torch.where(negative, -t, t)
         power = self.order - derivative
         if power < 0:
             return torch.zeros_like(t)
+        total = self._power_sum(t, power) / (factorial(power) * self.spacing**derivative)
+        return torch.where(t < 0, total, -total) if derivative % 2 else total
+
+    def each(self, x: Tensor) -> list[Tensor]:
+        """See :meth:`Basis.each`; ``bump`` with the p-th root of its factor 1/p! in what is raised to the power p."""
+        root = factorial(self.order) ** (-1 / self.order)
+        t = x * (root / self.spacing)
+        first = self.grid_min / self.spacing + 1 - len(self.pieces) / 2
+        return [self._power_sum(t - root * (first + k), self.order, root) for k in range(self.num_basis)]
+
+    def _power_sum(self, t: Tensor, power: int, unit: float = 1.0) -> Tensor:
+        """Σ_j (−1)^j C(p + 1, j) (((p + 1)/2 − j) ``unit`` − |t|)₊^``power`` for the order p."""
+        # Not abs(): its derivative is zero at zero, which would make the second derivative of M wrong there.
+        distance = torch.where(t < 0, -t, t)
         total = t
         for j in range((self.order + 2) // 2):
-            reach = (self.order + 1) / 2 - j
+            reach = ((self.order + 1) / 2 - j) * unit
             # A step is taken from the right, as ``write`` does: a mixture of sides would not be the derivative of any sum.
             term = torch.relu(reach - distance).pow(power) if power else ((t >= -reach) & (t < reach)).to(t.dtype)
             total = term if j == 0 else total + (-1) ** j * comb(self.order + 1, j) * term
-        total = total / (factorial(power) * self.spacing**derivative)
-        return torch.where(negative, total, -total) if derivative % 2 else total
+        return total
 
     def padding(self, orders: Sequence[int]) -> int:
         """See :meth:`Basis.padding`; none where ``write`` works out all functions everywhere."""

@@ -16,6 +16,8 @@ from kanmlip.kan.spec import BACKENDS, read_settings, write_spec
 FEW_OUTPUTS = 8
 # Inputs below which a vector of a processor's registers is not full.
 FEW_INPUTS = 16
+# Functions times outputs up to which sums are written out; compilers take half a minute to a minute for as many.
+_WRITTEN_OUT = 256
 # Points at zero whose functions are reduced to those of one: less than this compilers would work out again for every input.
 _ZEROS = 16
 
@@ -65,8 +67,8 @@ class Expansion(nn.Module):
     def combine_compiled(self, x: Tensor, weight: Tensor, inputs: int, outputs: int) -> Tensor:
         """``combine`` in the form that PyTorch's compiler does best with: x [N, in] → [N, out].
 
-        Innermost in what it stores is what there are many of: rows, where inputs are few. Of few outputs each is a sum of its own, which
-        it fuses with the functions instead of storing them.
+        Innermost in what it stores is what there are many of: rows, where inputs are few. Of few outputs each is a sum of its own, written
+        out function by function, which it works out in one pass instead of storing functions; its gradient too.
 
         Args:
             x: Inputs [N, in].
@@ -75,22 +77,33 @@ class Expansion(nn.Module):
             outputs: ``out``.
         """
         basis, weight = self.basis.kernel(), self.kernel_weight(weight)
-        size, few = basis.num_basis, inputs < FEW_INPUTS
-        x = x.t() if few else x
+        size = basis.num_basis
+        if inputs < FEW_INPUTS:
+            return self._by_rows(x.t(), weight).t()
+        if outputs > FEW_OUTPUTS or size * outputs > _WRITTEN_OUT or not basis.one_formula:
+            functions = basis.rows(x)
+            if self.zero_preserving:
+                functions = functions - basis.rows(x.new_zeros([_ZEROS])).amax(-1, keepdim=True)
+            return self._product(functions, x, weight)
+        terms = basis.each(x)
+        if self.zero_preserving:
+            at_zero = torch.stack([value.amax(-1) for value in basis.each(x.new_zeros([_ZEROS]))])
+            terms = [term - at_zero[k] for k, term in enumerate(terms)]
+        if self.base:
+            terms.append(_silu(x, 0))
+        sums = [functools.reduce(torch.add, [term * weight[o, k] for k, term in enumerate(terms)]).sum(-1) for o in range(outputs)]
+        # By the identity, which a compiler does not look through: else the gradient of every sum would be worked out again for each input.
+        # From the left, since the layer after this one reads an output of many rows at a time.
+        return (torch.eye(outputs, dtype=weight.dtype, device=weight.device) @ torch.stack(sums)).t()
+
+    def _by_rows(self, x: Tensor, weight: Tensor) -> Tensor:
+        """``combine`` of few inputs, [in, N] → [out, N], for weights of the kernels' functions."""
+        basis, size = self.basis.kernel(), self.basis.kernel().num_basis
         functions = basis.rows(x)
         if self.zero_preserving:
             functions = functions - basis.rows(x.new_zeros([_ZEROS])).amax(-1, keepdim=True)
-        if few:
-            y = weight[:, :size].transpose(1, 2).flatten(1) @ functions.flatten(0, 1)
-            return (y + weight[:, size] @ _silu(x, 0) if self.base else y).t().contiguous()
-        if outputs > FEW_OUTPUTS or not basis.one_formula:
-            return self._product(functions, x, weight)
-        sums = [(functions * weight[o, :size]).sum((-2, -1)) for o in range(outputs)]
-        if self.base:
-            silu = _silu(x, 0)
-            sums = [total + (silu * weight[o, size]).sum(-1) for o, total in enumerate(sums)]
-        # By the identity, which a compiler does not look through: else the gradient of every sum would be worked out again for each input.
-        return torch.stack(sums, dim=-1) @ torch.eye(outputs, dtype=weight.dtype, device=weight.device)
+        y = weight[:, :size].transpose(1, 2).flatten(1) @ functions.flatten(0, 1)
+        return y + weight[:, size] @ _silu(x, 0) if self.base else y
 
     def _product(self, functions: Tensor, x: Tensor, weight: Tensor) -> Tensor:
         """Functions [..., K, in] and SiLU times their weights; not side by side, since compilers do several inputs of one at a time."""

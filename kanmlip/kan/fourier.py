@@ -46,6 +46,11 @@ class Fourier(Basis):
         parts = ((cos, sin), (-sin, cos), (-cos, -sin), (sin, -cos))[derivative]
         return torch.cat([part * self.frequencies**derivative for part in parts], dim=-1)
 
+    def each(self, x: Tensor) -> list[Tensor]:
+        """See :meth:`Basis.each`."""
+        angles = [x * (2 * math.pi / self.period * k) for k in range(1, self.num_waves + 1)]
+        return [*map(torch.cos, angles), *map(torch.sin, angles)]
+
     def family(self) -> Waves:
         """See :meth:`Basis.family`."""
         return Waves(self.num_basis, 2 * math.pi / self.period)

@@ -15,6 +15,9 @@ from kanmlip.kan.memory import scratch
 # Functions that share one anchor in the recurrence. With 8 the anchor's own value underflows in float32 only where all
 # eight are below 1e-14.
 _GROUP = 8
+# Distance from a group's middle, in spacings, from which its recurrence goes no farther: all eight functions are below 1e-24 there, and the
+# product of the factors, which the gradient of the anchor has, below 1e29.
+_FARTHEST = 11.0
 
 
 def bell(u: Tensor) -> Tensor:
@@ -69,6 +72,17 @@ class Gaussian(Basis):
         """See :meth:`Basis.rows`."""
         return bell((x.unsqueeze(-2) - self.centre_column) * (1 / self.spacing))
 
+    def each(self, x: Tensor) -> list[Tensor]:
+        """See :meth:`Basis.each`; by the recurrence of ``_group``."""
+        functions: list[Tensor] = []
+        for first in range(0, self.num_basis, _GROUP):
+            count = min(_GROUP, self.num_basis - first)
+            below = count // 2
+            s = x * (1 / self.spacing) - (self.grid_min / self.spacing + first + below - 0.5)
+            anchor, r = bell(s), torch.exp2(math.log2(math.e) * s.clamp(-_FARTHEST, _FARTHEST))
+            functions += [*reversed(_outwards(anchor, r.reciprocal(), below)), *_outwards(anchor, r, count - below)]
+        return functions
+
     def family(self) -> Gaussians:
         """See :meth:`Basis.family`."""
         return Gaussians(self.num_basis, tuple(self.constants()["centres"].tolist()), (1 / self.spacing,) * self.num_basis)
@@ -121,3 +135,11 @@ class Gaussian(Basis):
             ratio = factor.square()
             for j in range(1, number):
                 torch.addcmul(zero, out[:, start + step * (j - 1)], ratio, value=math.exp(-2 * j), out=out[:, start + step * j])
+
+
+def _outwards(anchor: Tensor, factor: Tensor, count: int) -> list[Tensor]:
+    """e^(−s²) f^(2j) e^(−j²) for j = 1/2, 3/2 … and f = e^s or e^(−s); see ``Gaussian._group``."""
+    functions, ratio = [anchor * (math.exp(-0.25) * factor)], factor.square()
+    for j in range(1, count):
+        functions.append(functions[-1] * (math.exp(-2 * j) * ratio))
+    return functions[:count]

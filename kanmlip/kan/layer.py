@@ -115,7 +115,9 @@ class KANLayer(nn.Module):
         self.check_width(x)
         if self.backend == "inductor":
             rows = self.normalise(x).reshape(-1, self.in_features)
-            y = self.expansion.combine_compiled(rows, self.effective_weight, self.in_features, self.out_features)
+            # By a matrix, which a compiler does not look through: else every weight would be scaled anew for each row.
+            weight = torch.diag(self.gain.flatten()) @ self.weight
+            y = self.expansion.combine_compiled(rows, weight, self.in_features, self.out_features)
             return torch.unflatten(y, 0, x.shape[:-1])
         if (
             self.backend == "reference"

@@ -81,6 +81,21 @@ def test_double_backward_at_exactly_zero(basis_class: type[Basis]) -> None:
 
 
 @each_basis
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 1e-4)])
+def test_each_function_by_itself_is_evaluate(basis_class: type[Basis], dtype: torch.dtype, tolerance: float) -> None:
+    """What compilers are given, with the derivatives that autograd makes of it, near and far."""
+    basis = basis_class().to(dtype)
+    x = (many_points(dtype) + 0.0123).requires_grad_()  # off the knots, where third derivatives jump
+    for k, function in enumerate(basis.each(x)):
+        values = function
+        for order in range(4):
+            if order:
+                (values,) = torch.autograd.grad(values.sum(), x, create_graph=True)
+            expected = basis.evaluate(x.detach(), order).detach()[..., k]
+            torch.testing.assert_close(values.detach(), expected, rtol=tolerance, atol=tolerance * float(expected.abs().max()))
+
+
+@each_basis
 @pytest.mark.parametrize("orders", [(0,), (1,), (0, 1), (1, 2), (2, 3), (0, 1, 2, 3)])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 2e-13), (torch.float32, 2e-5)])
 def test_write_equals_evaluate(basis_class: type[Basis], orders: tuple[int, ...], dtype: torch.dtype, tolerance: float) -> None:
