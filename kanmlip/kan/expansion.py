@@ -79,7 +79,7 @@ class Expansion(nn.Module):
         basis, weight = self.basis.kernel(), self.kernel_weight(weight)
         size = basis.num_basis
         if inputs < FEW_INPUTS:
-            return self._by_rows(x.t(), weight).t()
+            return self._of_few(x.t(), weight, outputs)
         if outputs > FEW_OUTPUTS or size * outputs > _WRITTEN_OUT or not basis.one_formula:
             functions = basis.rows(x)
             if self.zero_preserving:
@@ -96,14 +96,18 @@ class Expansion(nn.Module):
         # From the left, since the layer after this one reads an output of many rows at a time.
         return (torch.eye(outputs, dtype=weight.dtype, device=weight.device) @ torch.stack(sums)).t()
 
-    def _by_rows(self, x: Tensor, weight: Tensor) -> Tensor:
-        """``combine`` of few inputs, [in, N] → [out, N], for weights of the kernels' functions."""
+    def _of_few(self, x: Tensor, weight: Tensor, outputs: int) -> Tensor:
+        """``combine`` of few inputs [in, N] → [N, out], for weights of the kernels' functions."""
         basis, size = self.basis.kernel(), self.basis.kernel().num_basis
         functions = basis.rows(x)
         if self.zero_preserving:
             functions = functions - basis.rows(x.new_zeros([_ZEROS])).amax(-1, keepdim=True)
-        y = weight[:, :size].transpose(1, 2).flatten(1) @ functions.flatten(0, 1)
-        return y + weight[:, size] @ _silu(x, 0) if self.base else y
+        functions, weights = functions.flatten(0, 1), weight[:, :size].transpose(1, 2).flatten(1)
+        if outputs < FEW_INPUTS:  # in the order in which the next layer reads
+            y = weights @ functions
+            return (y + weight[:, size] @ _silu(x, 0) if self.base else y).t()
+        y = functions.t() @ weights.t()
+        return y + _silu(x, 0).t() @ weight[:, size].t() if self.base else y
 
     def _product(self, functions: Tensor, x: Tensor, weight: Tensor) -> Tensor:
         """Functions [..., K, in] and SiLU times their weights; not side by side, since compilers do several inputs of one at a time."""
