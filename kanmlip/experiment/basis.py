@@ -38,7 +38,7 @@ class BasisConfig(Schema):
 
 
 def basis_config(target: str, name: str, arguments: dict[str, Any]) -> BasisConfig:
-    """Check the arguments of a basis against the signature of its constructor, and by constructing it once.
+    """Check the arguments of a basis against the signature of its constructor, and by making one layer of it.
 
     Args:
         target: Dotted name of the class.
@@ -47,11 +47,10 @@ def basis_config(target: str, name: str, arguments: dict[str, Any]) -> BasisConf
 
     Raises:
         ConfigError: In one line a fault, if the class is none of ours, an argument is unknown or of the wrong type, or the
-            constructor refuses it.
+            constructor or the layer refuses it.
     """
     # torch is imported here and nowhere earlier on the way to a validated configuration.
-    from kanmlip.kan import Basis
-    from kanmlip.kan.spec import check_backend
+    from kanmlip.kan import Basis, KANLayer
 
     backend = arguments.get("backend", "auto")
     arguments = {key: value for key, value in arguments.items() if key != "backend"}
@@ -70,8 +69,7 @@ def basis_config(target: str, name: str, arguments: dict[str, Any]) -> BasisConf
     except ValidationError as error:
         raise ConfigError(describe_faults(error, "basis", schema)) from error
     try:
-        check_backend(backend)
-        constructor(**checked)
+        KANLayer(1, 1, constructor(**checked), backend=backend)
     except ValueError as error:
         raise ConfigError(f"basis={name}: {error}") from error
     return BasisConfig(name=name, target=target, arguments=checked, backend=backend)

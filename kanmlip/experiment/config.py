@@ -93,15 +93,18 @@ class RunConfig(Schema):
         return self.placement.name != "none" and self.placement.head.kind == "kan"
 
     def science(self) -> dict[str, Any]:
-        """What the run computes, as plain data: no loggers, no paths, no devices, and nothing that has no effect."""
+        """What the run computes, as plain data: no loggers, no paths, no devices, and nothing that has no effect.
+
+        Classes of ours are known by their names, which rules.py keeps for them; others are named, since two may have one name.
+        """
         replaced = self.placement.name != "none"
         # Of the controls, those of a KAN's size or time depend on which KAN that is.
         with_basis = self.has_kan or (replaced and self.placement.head.match != "widths")
         return {
-            "model": self.model.model_dump(mode="json"),
+            "model": {**self.model.model_dump(mode="json"), **_named(_dotted(self.model))},
             "placement": placement_science(self.placement) if replaced else {"name": "none"},
-            "basis": {"name": self.basis.name, **self.basis.arguments} if with_basis else None,
-            "dataset": dataset_science(self.dataset),
+            "basis": {"name": self.basis.name, **self.basis.arguments, **_named(self.basis.target)} if with_basis else None,
+            "dataset": {**dataset_science(self.dataset), **_named(_dotted(self.dataset))},
             "budget": {"name": self.budget.name, "size": self.budget.size},
             "trainer": trainer_science(self.trainer, self.model.predicts),
             "seed": self.seed,
@@ -159,6 +162,11 @@ def _drop_defaults(plain: dict[str, Any], schema: type[Schema], names: Iterable[
     for name in names:
         if plain[name] == schema.model_fields[name].default:
             del plain[name]
+
+
+def _named(target: str) -> dict[str, str]:
+    """A class that is none of ours."""
+    return {} if target.startswith("kanmlip.") else {"_target_": target}
 
 
 def _dotted(settings: Schema) -> str:

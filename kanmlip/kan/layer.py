@@ -22,6 +22,8 @@ Norm = Literal["scale", "layer", "none"]
 BASIS_SHARE = 0.04
 # No input channel is divided by less than this fraction of the whole input's root mean square.
 SCALE_FLOOR = 0.1
+# Variance of the functions on normalised inputs below which their weights would have to be a million and more.
+LEAST_SPREAD = 1e-12
 
 
 class KANLayer(nn.Module):
@@ -240,7 +242,11 @@ def initial_deviation(expansion: Expansion) -> Tensor:
 
 
 def column_gain(expansion: Expansion) -> Tensor:
-    """Weights [columns], float64, of one input with which the basis functions together, and SiLU alone, have variance 1 on N(0, 1)."""
+    """Weights [columns], float64, of one input with which the basis functions together, and SiLU alone, have variance 1 on N(0, 1).
+
+    Raises:
+        ValueError: If the functions are next to constant there, as those of a grid far from zero.
+    """
     z = torch.linspace(-8, 8, 4001, dtype=torch.float64)
     density = torch.exp(-z.square() / 2)
     density /= density.sum()
@@ -254,4 +260,10 @@ def column_gain(expansion: Expansion) -> Tensor:
         spread = torch.cat([(profile.square() * variance)[:-1].sum().expand(len(profile) - 1), variance[-1:]])
     else:
         spread = (profile.square() * variance).sum().expand(len(profile))
+    if not bool((spread > LEAST_SPREAD).all()):
+        given = ", ".join(f"{name}={value}" for name, value in expansion.basis.arguments().items())
+        raise ValueError(
+            f"{type(expansion.basis).__name__}({given}): its functions do not vary where normalised inputs lie, around zero with a "
+            "variance of 1; a grid from -3 to 3 suits most"
+        )
     return profile / spread.sqrt()

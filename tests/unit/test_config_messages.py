@@ -135,3 +135,10 @@ def test_a_name_of_ours_is_not_free_for_another_class() -> None:
 def test_a_style_of_mace_is_refused_elsewhere() -> None:
     with pytest.raises(ConfigError, match=r"placement.mace_style=replace is for model=mace, not fake; leave it out"):
         plan(*FAKE, "placement=output", "basis=bspline", "placement.mace_style=replace")
+
+
+def test_a_grid_far_from_the_inputs_is_refused() -> None:
+    """Its functions are constant there, and their weights were infinite."""
+    with pytest.raises(ConfigError, match=r"basis=gaussian: Gaussian\(num_basis=8, grid_min=15.0, grid_max=25.0\).* from -3 to 3"):
+        plan(*FAKE, "placement=output", "basis=gaussian", "basis.grid_min=15", "basis.grid_max=25")
+    assert plan(*FAKE, "placement=output", "basis=gaussian", "basis.grid_min=3", "basis.grid_max=9").jobs

@@ -20,6 +20,7 @@ from kanmlip.experiment.folders import conf_dir
 from kanmlip.experiment.identity import run_id
 from kanmlip.experiment.plan import make_plan
 from kanmlip.experiment.validation import validate_run
+from kanmlip.kan import Gaussian
 from kanmlip.placement.config import HeadConfig
 from kanmlip.training.config import TrainerConfig
 from tests.integration.application import FAKES, environment
@@ -130,6 +131,22 @@ def test_batches_that_are_filled_by_size_have_no_number_of_structures() -> None:
     by_size = (*FAKE, "trainer.batch_atoms=99")
     assert identify(*by_size, "trainer.batch_size=3") == identify(*by_size)
     assert not {"batch_atoms", "batch_edges", "devices"} & set(configure(*FAKE).science()["trainer"])
+
+
+class Own(Gaussian):
+    """Somebody's basis."""
+
+
+class Other(Gaussian):
+    """Somebody else's, of the same settings."""
+
+
+def test_classes_that_are_none_of_ours_are_told_apart() -> None:
+    ours = ("basis=gaussian", "basis.name=mine")
+    names = {identify(*FAKE, *ours), *(identify(*FAKE, *ours, f"basis._target_={__name__}.{own.__name__}") for own in (Own, Other))}
+    assert len(names) == 3
+    assert configure(*FAKE).science()["model"]["_target_"] == "tests.integration.fakes.FakeModel"
+    assert not any("_target_" in configure("placement=output").science()[section] for section in ("model", "basis", "dataset"))
 
 
 def test_recorded_runs_keep_their_names(repository: Path) -> None:
