@@ -77,37 +77,29 @@ class Expansion(nn.Module):
             outputs: ``out``.
         """
         basis, weight = self.basis.kernel(), self.kernel_weight(weight)
-        size = basis.num_basis
         if inputs < FEW_INPUTS:
-            return self._of_few(x.t(), weight, outputs)
-        if outputs > FEW_OUTPUTS or size * outputs > _WRITTEN_OUT or not basis.one_formula:
+            functions, weights = torch.cat(self._each(x.t())), weight.flatten(1)
+            # Few outputs in the order in which the next layer reads them.
+            return (weights @ functions).t() if outputs < FEW_INPUTS else functions.t() @ weights.t()
+        if outputs > FEW_OUTPUTS or basis.num_basis * outputs > _WRITTEN_OUT or not basis.one_formula:
             functions = basis.rows(x)
             if self.zero_preserving:
                 functions = functions - basis.rows(x.new_zeros([_ZEROS])).amax(-1, keepdim=True)
             return self._product(functions, x, weight)
+        terms = self._each(x)
+        sums = [functools.reduce(torch.add, [term * weight[o, k] for k, term in enumerate(terms)]).sum(-1) for o in range(outputs)]
+        # By the identity, which a compiler does not look through: else the gradient of every sum would be worked out again for each input.
+        # From the left: few outputs.
+        return (torch.eye(outputs, dtype=weight.dtype, device=weight.device) @ torch.stack(sums)).t()
+
+    def _each(self, x: Tensor) -> list[Tensor]:
+        """The kernels' functions and SiLU one by one, each of the shape of x."""
+        basis = self.basis.kernel()
         terms = basis.each(x)
         if self.zero_preserving:
             at_zero = torch.stack([value.amax(-1) for value in basis.each(x.new_zeros([_ZEROS]))])
             terms = [term - at_zero[k] for k, term in enumerate(terms)]
-        if self.base:
-            terms.append(_silu(x, 0))
-        sums = [functools.reduce(torch.add, [term * weight[o, k] for k, term in enumerate(terms)]).sum(-1) for o in range(outputs)]
-        # By the identity, which a compiler does not look through: else the gradient of every sum would be worked out again for each input.
-        # From the left, since the layer after this one reads an output of many rows at a time.
-        return (torch.eye(outputs, dtype=weight.dtype, device=weight.device) @ torch.stack(sums)).t()
-
-    def _of_few(self, x: Tensor, weight: Tensor, outputs: int) -> Tensor:
-        """``combine`` of few inputs [in, N] → [N, out], for weights of the kernels' functions."""
-        basis, size = self.basis.kernel(), self.basis.kernel().num_basis
-        functions = basis.rows(x)
-        if self.zero_preserving:
-            functions = functions - basis.rows(x.new_zeros([_ZEROS])).amax(-1, keepdim=True)
-        functions, weights = functions.flatten(0, 1), weight[:, :size].transpose(1, 2).flatten(1)
-        if outputs < FEW_INPUTS:  # in the order in which the next layer reads
-            y = weights @ functions
-            return (y + weight[:, size] @ _silu(x, 0) if self.base else y).t()
-        y = functions.t() @ weights.t()
-        return y + _silu(x, 0).t() @ weight[:, size].t() if self.base else y
+        return [*terms, _silu(x, 0)] if self.base else terms
 
     def _product(self, functions: Tensor, x: Tensor, weight: Tensor) -> Tensor:
         """Functions [..., K, in] and SiLU times their weights; not side by side, since compilers do several inputs of one at a time."""
