@@ -122,7 +122,10 @@ def extract(atoms: Atoms, keys: LabelKeys) -> dict[str, Array]:
 
 def _numbers(values: Mapping[str, Any], key: str, sizes: Sequence[int]) -> Array:
     try:
-        numbers = np.asarray(values[key], dtype=np.float64)
+        given = np.asarray(values[key])
+        if given.dtype == bool:  # as ASE reads T and F
+            raise TypeError
+        numbers = given.astype(np.float64)
     except (TypeError, ValueError):
         raise DataError(f"what it has under '{key}' is not numeric: {str(values[key])[:40]!r}") from None
     if numbers.size not in sizes:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from io import StringIO
 
 import numpy as np
 import pytest
 import torch
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io import read
 from ase.units import Bohr
 
 from kanmlip.data.faults import SUM_RULE_TOLERANCE, fault, imbalance, remark_on_sum_rule
@@ -64,6 +66,12 @@ def test_too_few_numbers_are_named() -> None:
     del atoms.arrays["born_effective_charges"]
     with pytest.raises(DataError, match=r"it has 1 numbers under 'dielectric_tensor', not 9"):
         extract(atoms, LabelKeys())
+
+
+def test_true_and_false_are_no_numbers() -> None:
+    frame = '1\nLattice="9 0 0 0 9 0 0 0 9" Properties=species:S:1:pos:R:3 energy=T pbc="T T T"\nAg 0 0 0\n'
+    with pytest.raises(DataError, match="under 'energy' is not numeric: 'True'"):
+        extract(read(StringIO(frame), format="extxyz"), LabelKeys())
 
 
 def test_what_cannot_be_right_is_a_fault() -> None:
