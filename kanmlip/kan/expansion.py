@@ -79,7 +79,7 @@ class Expansion(nn.Module):
         basis, weight = self.basis.kernel(), self.kernel_weight(weight)
         if inputs < FEW_INPUTS:
             functions, weights = torch.cat(self._each(x.t())), weight.flatten(1)
-            # Few outputs in the order in which the next layer reads them.
+            # As what comes next reads it: the next layer few values row after row, a linear map all values of a row.
             return (weights @ functions).t() if outputs < FEW_INPUTS else functions.t() @ weights.t()
         if outputs > FEW_OUTPUTS or basis.num_basis * outputs > _WRITTEN_OUT or not basis.one_formula:
             functions = basis.rows(x)
@@ -89,7 +89,7 @@ class Expansion(nn.Module):
         terms = self._each(x)
         sums = [functools.reduce(torch.add, [term * weight[o, k] for k, term in enumerate(terms)]).sum(-1) for o in range(outputs)]
         # By the identity, which a compiler does not look through: else the gradient of every sum would be worked out again for each input.
-        # From the left: few outputs.
+        # From the left, so that few values lie as the next layer reads them, row after row.
         return (torch.eye(outputs, dtype=weight.dtype, device=weight.device) @ torch.stack(sums)).t()
 
     def _each(self, x: Tensor) -> list[Tensor]:
