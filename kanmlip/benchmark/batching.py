@@ -14,7 +14,6 @@ from dataclasses import asdict, dataclass
 from typing import Any, cast
 
 import numpy as np
-import torch
 
 from kanmlip.benchmark.bars import Bar
 from kanmlip.benchmark.interleave import Ratio, interleave, paired, synchronise
@@ -43,6 +42,7 @@ class Contest:
         batch_size: Structures in a fixed batch.
         device: ``cpu`` or ``cuda``.
         rounds: Epochs of each.
+        threads: Of the process.
     """
 
     model: str
@@ -52,6 +52,7 @@ class Contest:
     batch_size: int
     device: str
     rounds: int
+    threads: int = 1
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,8 @@ def prepare(contest: Contest) -> Setting:
     from kanmlip.experiment.configure import compose_run
 
     arguments = [f"model={contest.model}", f"dataset={contest.dataset}", "budget=small", f"budget.size={contest.size}"]
-    config = compose_run([*arguments, f"trainer.device={contest.device}", "trainer.progress_bar=false"])
+    trainer = [f"trainer.device={contest.device}", f"trainer.threads={contest.threads}", "trainer.progress_bar=false"]
+    config = compose_run([*arguments, *trainer])
     frames = config.dataset.load(data_root()).train
     graphs = config.model.graphs(frames[: contest.frames], cache_root())
     return Setting(config.model, compute_statistics(graphs, config.model.cutoff), graphs, config.trainer)
@@ -191,7 +193,6 @@ def _child(request: dict[str, Any]) -> float | None:
     from kanmlip.training.session import Session
     from kanmlip.training.step import training_step
 
-    torch.set_num_threads(1)
     contest, limits = Contest(**request["contest"]), Limits(**request["limits"])
     setting = prepare(contest)
     fabric = open_fabric(setting.trainer)
