@@ -16,7 +16,7 @@ from kanmlip.benchmark.interleave import interleave, paired
 from kanmlip.benchmark.machine import Watch
 from kanmlip.benchmark.md_contenders import PORTABLE, MDContender, MDPlan
 from kanmlip.benchmark.md_memory import STEPS, measure_memory
-from kanmlip.benchmark.md_modes import make_evaluate
+from kanmlip.benchmark.md_modes import PACKAGED, make_evaluate
 from kanmlip.benchmark.md_record import MDCase, MDMemory, MDResult, MDTiming
 from kanmlip.benchmark.md_simulation import Evaluate, Simulation
 from kanmlip.benchmark.md_trajectory import Trajectory, starting_atoms
@@ -111,7 +111,7 @@ def _build(plan: MDPlan, setting: Setting, trajectory: Trajectory, folder: Path,
     contenders = plan.contenders(setting)
     built: dict[str, _Runner] = {}
     # AOTInductor first: it forgets what torch.compile had made.
-    for turn, contender in enumerate(sorted(contenders, key=lambda one: one.mode != "aot")):
+    for turn, contender in enumerate(sorted(contenders, key=lambda one: one.mode not in PACKAGED)):
         if contender.mode != "eager":
             say(f"{plan.model}: {contender.name}: compiling ({turn + 1} of {len(contenders)})")
         potential, report = plan.build(setting, contender)

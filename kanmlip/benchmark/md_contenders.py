@@ -14,6 +14,8 @@ from kanmlip.placement.report import PlacementReport
 
 # The form of a KAN that needs PyTorch's own operators only, which a file for another program has to have.
 PORTABLE = "inductor"
+# By mode, the backend of the KANs where it is not the plan's.
+_BACKENDS = {"aot": PORTABLE, "native": "native"}
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class MDPlan:
         bases: See ``contenders.parse_basis``.
         matches: ``widths``, ``parameters``.
         modes: Keys of ``md_modes.MODES``.
-        backend: Of every KAN, AOTInductor's excepted.
+        backend: Of every KAN, those that AOTInductor compiles excepted.
         device: ``cpu`` or ``cuda``.
         ensemble: Integrator.
         systems: Numbers of atoms.
@@ -70,7 +72,7 @@ class MDPlan:
 
     def build(self, setting: Setting, contender: MDContender) -> tuple[EnergyPotential, PlacementReport]:
         """A contender's potential, untrained but calibrated, frozen, on the device; and what was replaced."""
-        plan = self._step_plan(PORTABLE if contender.mode == "aot" else self.backend)
+        plan = self._step_plan(_BACKENDS.get(contender.mode, self.backend))
         potential, report = build(setting, plan, contender.placement, contender.basis, contender.match)
         if not isinstance(potential, EnergyPotential):
             raise TypeError(f"{self.model} has no energy")

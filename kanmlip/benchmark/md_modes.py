@@ -1,4 +1,4 @@
-"""The ways in which a potential is evaluated in molecular dynamics: eager, torch.compile, AOTInductor."""
+"""The ways in which a potential is evaluated in molecular dynamics: eager, torch.compile, AOTInductor without and with our kernels."""
 
 from __future__ import annotations
 
@@ -15,10 +15,13 @@ from kanmlip.benchmark.md_simulation import Evaluate
 from kanmlip.data.graph import Graph
 from kanmlip.errors import KanmlipError
 from kanmlip.export.probe import Difference, check
+from kanmlip.kan import native
 from kanmlip.models.nequip_energy import NequIPPotential, contained_global_state
 from kanmlip.models.potential import EnergyPotential
 
-MODES = {"eager": "eager", "compile": "torch.compile", "aot": "AOTInductor"}
+MODES = {"eager": "eager", "compile": "torch.compile", "aot": "AOTInductor", "native": "AOTInductor with kanmlip's kernels"}
+# Those that make a file.
+PACKAGED = ("aot", "native")
 # Of nequip's compiled models for ASE (nequip/scripts/_compile_utils.py), less the stress, which NVT needs not.
 INPUTS = ("pos", "edge_index", "atom_types", "cell", "edge_cell_shift")
 OUTPUTS = ("total_energy", "forces")
@@ -50,12 +53,14 @@ def make_evaluate(potential: EnergyPotential, mode: str, device: str, example: G
     plain = eager(potential, device)
     if mode == "eager":
         return plain
-    if mode == "aot" and not isinstance(potential, NequIPPotential):
+    if mode == "native" and (device != "cpu" or not native.load()):
+        raise KanmlipError(f"no kernels of kanmlip's that a compiled file could call on {device}")
+    if mode in PACKAGED and not isinstance(potential, NequIPPotential):
         raise KanmlipError("upstream has no AOTInductor route for this model")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of compilers, about themselves
-            if mode == "aot":
+            if mode in PACKAGED:
                 made = _packaged(cast("NequIPPotential", potential), device, example, package)
             elif isinstance(potential, NequIPPotential):
                 made = _recorded(potential, device, example)

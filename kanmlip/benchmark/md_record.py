@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from kanmlip.errors import DataError
 
 SCHEMA_VERSION = 1
-Mode = Literal["eager", "compile", "aot"]
+Mode = Literal["eager", "compile", "aot", "native"]
 Match = Literal["", "widths", "parameters"]
 
 
@@ -73,7 +73,7 @@ class MDResult(_Part):
         placement: ``none`` for the MLP.
         basis: Empty for the MLP.
         match: What it has in common with the MLP; empty for the MLP.
-        mode: ``eager``, ``compile`` (torch.compile) or ``aot`` (AOTInductor).
+        mode: ``eager``, ``compile`` (torch.compile), ``aot`` (AOTInductor) or ``native`` (that, with kanmlip's kernels).
         parameters: Of the whole model.
         head_parameters: Of the replaced MLPs, and of the KANs that stand there.
         widths: Of the KANs, in the order in which the model calls them.

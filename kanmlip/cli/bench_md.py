@@ -17,7 +17,11 @@ MODES, MINUTES = {"cpu": "eager", "cuda": "eager,compile,aot"}, {"cpu": 20.0, "c
 def add_options(md: argparse.ArgumentParser) -> None:
     """Options of ``md``."""
     add_contenders(md, MODELS, "paper")
-    md.add_argument("--modes", default=None, help="eager, compile, aot (default: eager; on CUDA all)")
+    md.add_argument(
+        "--modes",
+        default=None,
+        help="eager, compile, aot, native: AOTInductor calling our kernels (default: eager; on CUDA all but native)",
+    )
     md.add_argument("--sizes", default="71,568,4544", help="numbers of atoms (default %(default)s)")
     md.add_argument("--steps", default=None, help="of each contender: one number, or one for each of --sizes (default: 5000, 500 and 50)")
     md.add_argument("--minutes", type=float, default=None, help="cut steps to what fits; 0 for no bound (default: 20; on CUDA 0)")

@@ -29,6 +29,7 @@ class Export:
         reload: Loads the run anew, with the backend given: writers change the model that they write.
         folder: Where files go.
         device: Of compiled models.
+        kernels: KANs in compiled models call kanmlip's kernels.
         written: Files and folders, each with what it was checked by.
         notes: Lines for the user: how to use the files, and what was left out.
     """
@@ -36,6 +37,7 @@ class Export:
     reload: Callable[[str], LoadedRun]
     folder: Path
     device: str
+    kernels: bool = False
     written: dict[Path, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -123,12 +125,18 @@ def _lammps(export: Export) -> None:
 def _nequip(export: Export, run: LoadedRun) -> None:
     """A package, and the model compiled from it for this kind of machine."""
     from kanmlip.export.nequip_compiled import compile_package
+    from kanmlip.export.with_kernels import LIBRARY, compile_with_kernels
 
     _package(export)
     (package,) = export.written
     style = family(run.config.model)
     path = export.folder / f"{run.folder.name}.nequip.pt2"
-    export.written[path] = str(compile_package(package, path, f"pair_{style}", export.device, run))
+    if export.kernels:
+        export.written[path] = str(compile_with_kernels(run, export.reload("native"), path, f"pair_{style}"))
+        export.written[export.folder / LIBRARY] = f"the kernels that {path.name} calls, for this processor and version of PyTorch"
+        export.notes.append(f"LAMMPS, or any program that loads {path.name}, needs the kernels: LD_PRELOAD=$PWD/{LIBRARY} lmp -in ...")
+    else:
+        export.written[path] = str(compile_package(package, path, f"pair_{style}", export.device, run))
     # What the pair styles insist on (pair_nequip_allegro.cpp, init_style).
     newton = "on" if style == "allegro" else "off"
     _input(export, run, newton, [f"pair_style {style}", f"pair_coeff * * {path.name} {_symbols(run)}"])

@@ -1,4 +1,4 @@
-"""KAN heads as plain recorded PyTorch, so that files with them load where kanmlip is not installed."""
+"""KAN heads as recorded PyTorch, so that files with them load where kanmlip is not installed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, fx, nn
 from kanmlip.errors import ConfigError
 from kanmlip.export.loading import LoadedRun
 from kanmlip.kan import KANLayer
-from kanmlip.kan.spec import PLAIN
+from kanmlip.kan.spec import RECORDED
 from kanmlip.placement.place import find_targets
 
 # What readers of a nequip ScalarMLPFunction look at.
@@ -21,7 +21,8 @@ def record_heads(run: LoadedRun) -> None:
     """Put a ``torch.fx.GraphModule`` in the place of every KAN head of a run, in place; it has the head's own tensors.
 
     The recording is of a form whose every operation is PyTorch's own, so the run must be loaded with such a backend: ``inductor`` for
-    files that are going to be compiled, else ``reference``.
+    files that are going to be compiled, else ``reference``. With ``native`` it calls kanmlip's kernels, whose library has to be loaded
+    wherever the file is.
 
     Raises:
         ConfigError: If a head has another backend.
@@ -35,12 +36,12 @@ def record(head: nn.Module) -> fx.GraphModule:
     """A head as a module of PyTorch.
 
     Raises:
-        ConfigError: If its backend is none of ``PLAIN``.
+        ConfigError: If its backend is none of ``RECORDED``.
     """
     backends = {module.backend for module in head.modules() if isinstance(module, KANLayer)}
-    if not backends <= set(PLAIN):
+    if not backends <= set(RECORDED):
         raise ConfigError(
-            f"backend={', '.join(sorted(backends))}: files that load with torch only need heads with backend={' or '.join(PLAIN)}"
+            f"backend={', '.join(sorted(backends))}: files that load with torch only need heads with backend={' or '.join(RECORDED)}"
         )
     graph = trace(head)
     for node in graph.nodes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable, Sequence
 from typing import cast
 
@@ -13,14 +12,9 @@ from torch import Tensor
 from kanmlip.kan import backend_torch
 from kanmlip.kan.cpu.build import available
 from kanmlip.kan.expansion import Expansion
-from kanmlip.kan.family import Chebyshev, Gaussians, LocalPolynomials, Waves
+from kanmlip.kan.kernel_plan import numbers_of
 
 __all__ = ["available", "contract_input", "contract_output", "contract_weight", "input_gradients", "layer", "stack"]
-
-# As in cpu/plan.h.
-_EVEN_GAUSSIANS, _GAUSSIANS, _WAVES, _CHEBYSHEV, _LOCAL = range(5)
-# Relative difference of two centre distances below which a kernel may count on equal ones.
-_EVEN = 1e-12
 
 
 def contract_output(expansion: Expansion, x: Tensor, v: Tensor | None, weight: Tensor, shape: Tensor | None, order: int) -> Tensor:
@@ -80,29 +74,6 @@ def _ops() -> torch._ops._OpNamespace:
 @functools.lru_cache(maxsize=1024)
 def _plan(expansion: Expansion) -> int | None:
     """The number of a plan for an expansion of ``read_spec``, which never changes; None if there is no kernel for its basis."""
-    match family := expansion.basis.family():
-        case LocalPolynomials():
-            return _add(expansion, _LOCAL, _local(family), family.size)
-        case Gaussians(centres=()):
-            return _add(expansion, _GAUSSIANS, (), family.size)
-        case Gaussians(centres=centres, inverse_widths=inverse_widths):
-            even = [centres[0] + k / inverse_widths[0] for k in range(len(centres))]
-            wide = abs(centres[-1] - centres[0])
-            if len(set(inverse_widths)) == 1 and all(abs(a - b) <= _EVEN * wide for a, b in zip(even, centres, strict=True)):
-                return _add(expansion, _EVEN_GAUSSIANS, (centres[0], inverse_widths[0]), family.size)
-        case Waves():
-            return _add(expansion, _WAVES, (family.frequency,), family.size)
-        case Chebyshev():
-            return _add(expansion, _CHEBYSHEV, (1 / family.width,), family.size)
-    return None
-
-
-def _add(expansion: Expansion, family: int, numbers: tuple[float, ...], size: int) -> int:
-    return cast("int", _ops().plan(family, numbers, size, expansion.base, expansion.zero_preserving))
-
-
-def _local(family: LocalPolynomials) -> tuple[float, ...]:
-    """Start, spacing, pieces, terms, and the coefficients about the middle of an interval, where they cancel least."""
-    terms = len(family.pieces[0])
-    centred = [[sum(piece[q] * math.comb(q, p) * 0.5 ** (q - p) for q in range(p, terms)) for p in range(terms)] for piece in family.pieces]
-    return (family.start, family.spacing, float(len(centred)), float(terms), *(c for piece in centred for c in piece))
+    if (found := numbers_of(expansion.basis)) is None:
+        return None
+    return cast("int", _ops().plan(*found, expansion.basis.num_basis, expansion.base, expansion.zero_preserving))

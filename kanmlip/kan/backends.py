@@ -83,7 +83,7 @@ def kernels_for(backend: str, device: torch.device) -> Kernels:
     Raises:
         ValueError: If ``triton`` is asked for where it cannot run.
     """
-    if backend in ("auto", "cpu") and device.type == "cpu":
+    if backend in ("auto", "cpu", "native") and device.type == "cpu":
         from kanmlip.kan import backend_cpu
 
         if backend_cpu.available():

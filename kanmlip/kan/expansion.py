@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from kanmlip.kan.basis import TOGETHER, Basis
+from kanmlip.kan.kernel_plan import describe
 from kanmlip.kan.spec import BACKENDS, read_settings, write_spec
 
 # Outputs up to which compilers do better with a sum for each of them than with a product of stored functions and weights.
@@ -33,6 +34,7 @@ class Expansion(nn.Module):
     Attributes:
         columns: Number of functions, K or K + 1.
         specs: The functions that kernels evaluate, as a text for each backend; see ``read_spec``.
+        functions: The same as the compiled kernels read it for themselves; none if they have none for the basis.
     """
 
     offset: Tensor
@@ -47,6 +49,7 @@ class Expansion(nn.Module):
         self.register_buffer("offset", torch.empty(0), persistent=False)
         self.register_buffer("offset_together", torch.empty(0), persistent=False)
         self._set_offset()
+        self.functions = describe(basis.kernel(), base, zero_preserving)
         self.specs = {backend: write_spec(basis.kernel(), base, zero_preserving, backend) for backend in BACKENDS}
 
     def evaluate(self, x: Tensor, derivative: int = 0) -> Tensor:

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 
+from kanmlip.kan import native
 from kanmlip.kan.basis import Basis
 from kanmlip.kan.expansion import Expansion
 from kanmlip.kan.grid_update import Spline, update_grid, with_grid
-from kanmlip.kan.ops import layer
+from kanmlip.kan.ops import layer, recording
 from kanmlip.kan.spec import Backend, check_backend
 
 Norm = Literal["scale", "layer", "none"]
@@ -47,8 +48,9 @@ class KANLayer(nn.Module):
         backend: ``auto`` takes the fastest kernels for the device at hand; ``cpu`` (C++, compiled on first use), ``triton``
             (CUDA) and ``torch`` (plain PyTorch) name one; none of these stores the expanded basis, but that ``torch`` keeps it
             for the passes of a small layer (``kept``). ``reference`` stores it and is differentiated by PyTorch itself;
-            ``inductor`` is the same in the form that PyTorch's compiler does best with, and slow without it. The attribute may be
-            changed at any time.
+            ``inductor`` is the same in the form that PyTorch's compiler does best with, and slow without it; ``native`` the
+            kernels of ``cpu``, which are recorded as operators that programs without Python find in their library, or as
+            ``inductor`` where a basis has no kernels. The attribute may be changed at any time.
 
     Raises:
         ValueError: If a width is below 1 or ``norm`` or ``backend`` is not one of the choices.
@@ -115,12 +117,8 @@ class KANLayer(nn.Module):
             ValueError: If x has another number of channels.
         """
         self.check_width(x)
-        if self.backend == "inductor":
-            rows = self.normalise(x).reshape(-1, self.in_features)
-            # By a matrix, which a compiler does not look through: else every weight would be scaled anew for each row.
-            weight = torch.diag(self.gain.flatten()) @ self.weight
-            y = self.expansion.combine_compiled(rows, weight, self.in_features, self.out_features)
-            return torch.unflatten(y, 0, x.shape[:-1])
+        if self.backend == "inductor" or (self.backend == "native" and recording(x)):
+            return torch.unflatten(self._recordable(x.reshape(-1, self.in_features)), 0, x.shape[:-1])
         if (
             self.backend == "reference"
             or x.dtype not in (torch.float32, torch.float64)
@@ -137,6 +135,18 @@ class KANLayer(nn.Module):
             return layer(x, weight, shape, spec, gain, scale)
         y = layer(x.reshape(-1, self.in_features), weight, shape, spec, gain, scale)
         return y.view(*x.shape[:-1], self.out_features)
+
+    def _recordable(self, rows: Tensor) -> Tensor:
+        """Inputs [N, in] → [N, out], in a form that asks nothing of a tensor while it is recorded."""
+        functions = self.expansion.functions
+        if self.backend == "inductor" or functions is None or not native.load():
+            # By a matrix, which a compiler does not look through: else every weight would be scaled anew for each row.
+            weight = torch.diag(self.gain.flatten()) @ self.weight
+            return self.expansion.combine_compiled(self.normalise(rows), weight, self.in_features, self.out_features)
+        scaled = self.norm == "scale"
+        inverse_scale, rows = (self.input_scale.reciprocal(), rows) if scaled else (None, self.normalise(rows))
+        weight = self.expansion.kernel_weight(self.effective_weight)
+        return native.layer(rows, weight, inverse_scale, self.expansion.basis.shape(), functions)
 
     def check_width(self, x: Tensor) -> None:
         """Refuse inputs of another width, which dividing by the scale may broadcast and kernels would read beyond their end.

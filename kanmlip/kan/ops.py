@@ -73,7 +73,7 @@ def layer(x: Tensor, weight: Tensor, shape: Tensor | None, spec: str, gain: Tens
     Returns:
         Outputs [N, out].
     """
-    if torch.compiler.is_compiling() or _recording():
+    if recording(x):
         weight = weight if gain is None else weight * gain
         return _REGISTERED.output(x if scale is None else x / scale, None, weight, shape, spec, 0)
     return gradients.layer(x, weight, shape, spec, gain, scale)
@@ -89,14 +89,15 @@ def stack(x: Tensor, weights: Sequence[Tensor], specs: Sequence[str], gains: Seq
     Returns:
         Outputs [N, out]; none where there are no kernels for that, or something other than eager autograd looks on.
     """
-    if torch.compiler.is_compiling() or _recording():
+    if recording(x):
         return None
     return gradients.stack(x, weights, specs, gains, scales)
 
 
-def _recording() -> bool:
-    """Whether something other than eager autograd looks on: make_fx, export, fake tensors, torch.jit.trace."""
-    return bool(torch._C._len_torch_dispatch_stack()) or torch._C._get_tracing_state() is not None
+def recording(x: Tensor) -> bool:
+    """Whether something other than eager autograd looks on: compilers, make_fx, export, fake tensors, proxies, torch.jit.trace."""
+    looked_on = torch.compiler.is_compiling() or not isinstance(x, Tensor) or bool(torch._C._len_torch_dispatch_stack())
+    return looked_on or torch._C._get_tracing_state() is not None
 
 
 def _output_backward(ctx: Any, u: Tensor) -> tuple[Tensor | None, ...]:

@@ -9,10 +9,12 @@ from typing import Any, Literal, cast, get_args
 
 from kanmlip.kan.basis import Basis
 
-Backend = Literal["auto", "reference", "inductor", "torch", "cpu", "triton"]
+Backend = Literal["auto", "reference", "inductor", "torch", "cpu", "triton", "native"]
 BACKENDS: tuple[str, ...] = get_args(Backend)
 # Those whose every operation is one of PyTorch's own, so that files with them need nothing else.
 PLAIN = ("reference", "inductor")
+# Those that can be recorded into a file for a program without Python; of ``native``, which needs the kernels' library there.
+RECORDED = (*PLAIN, "native")
 
 _CLASSES: dict[str, type[Basis]] = {}
 

@@ -11,7 +11,7 @@ from kanmlip.report.printed import changed_values
 from kanmlip.report.study import Column, PrintedRow, Study
 from kanmlip.report.table import Cell, Note, Row, Table
 
-_MODES = {"eager": "", "compile": ", torch.compile", "aot": ", AOTInductor"}
+_MODES = {"eager": "", "compile": ", torch.compile", "aot": ", AOTInductor", "native": ", AOTInductor with our kernels"}
 _MATCHES = {"": "", "widths": "", "parameters": ", equal parameters"}
 
 

@@ -29,6 +29,8 @@ class BuildError(RuntimeError):
 @functools.cache
 def available() -> bool:
     """Whether the kernels are loaded, building them the first time; if they cannot be, one warning says why."""
+    if hasattr(torch.ops.kanmlip_cpu, "kan"):
+        return True  # by LD_PRELOAD, as for exported files; operators that are registered twice end the process
     try:
         cast("Any", torch.ops).load_library(str(build()))
     except (BuildError, OSError) as error:

@@ -16,6 +16,7 @@ auto with_columns(const Plan& plan, const Maybe& shape, int64_t order, Call call
   const int k = int(plan.size);
   auto with = [&](auto f) { return call(Columns<T, decltype(f)>(f, plan.base, plan.zero, int(order))); };
   if (plan.family == kEvenGaussians) return with(EvenGaussians<T>{k, T(plan.numbers[0]), T(plan.numbers[1])});
+  TORCH_CHECK_VALUE(plan.family != kGaussians || (shape && shape->numel() == 2 * k && shape->size(0) == 2), "centres and inverse widths must be [2, ", k, "]");
   if (plan.family == kGaussians) return with(Gaussians<T>{k, shape->const_data_ptr<T>(), shape->const_data_ptr<T>() + k});
   if (plan.family == kWaves) return with(Waves<T>{k, T(plan.numbers[0])});
   return with(Chebyshev<T>{k, T(plan.numbers[0])});

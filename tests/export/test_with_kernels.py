@@ -1,0 +1,117 @@
+"""Compiled models whose KANs call kanmlip's kernels: the model, in programs that have the library and nothing else of ours."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from kanmlip.cli.export import main
+from kanmlip.export.loading import load_potential
+from kanmlip.export.probe import probe_graph
+from kanmlip.export.torch_only import depends_on_kanmlip, record_heads
+from kanmlip.export.with_kernels import LIBRARY
+from kanmlip.kan import backend_cpu
+from kanmlip.models.nequip_energy import NequIPPotential
+from tests.conftest import rattled_silver
+from tests.export.conftest import Made
+from tests.export.runs import BASES, TOLERANCE
+
+pytest.importorskip("nequip")
+# A program that has torch, and of ours what is loaded before it.
+ALONE = """
+import sys
+sys.modules["kanmlip"] = None  # whoever asks for it gets an ImportError
+import torch
+model = torch._inductor.aoti_load_package(sys.argv[1])
+torch.save([one.detach() for one in model(*torch.load("arguments.pt"))], "output.pt")
+"""
+
+
+@pytest.fixture
+def kernels() -> None:
+    if not backend_cpu.available():
+        pytest.skip("no C++ compiler")
+
+
+@pytest.mark.usefixtures("kernels")
+@pytest.mark.parametrize("basis", BASES)
+def test_recorded_heads_call_the_kernels(basis: str, run_of: Callable[..., Made]) -> None:
+    run_dir, potential, _ = run_of("nequip-output", basis=basis)
+    run = load_potential(run_dir, backend="native")
+    graph = probe_graph(run)
+    before = run.potential(graph)
+    record_heads(run)
+    assert depends_on_kanmlip(run.potential.upstream) == []
+    code = "".join(module.code for module in run.potential.upstream.modules() if isinstance(module, torch.fx.GraphModule))
+    assert "kanmlip_cpu" in code
+    recorded, original = run.potential(graph), potential(graph)
+    for name in ("energy", "forces"):
+        torch.testing.assert_close(recorded[name], original[name], rtol=0, atol=1e-9)
+        torch.testing.assert_close(before[name], original[name], rtol=0, atol=1e-9)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("kernels")
+@pytest.mark.parametrize(("case", "basis", "precision"), [("allegro-all", "gaussian", "float64"), ("nequip-output", "bspline", "float32")])
+def test_a_program_with_the_library_alone_runs_the_file(
+    case: str, basis: str, precision: str, run_of: Callable[..., Made], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from kanmlip.export.nequip_compiled import of_atoms, pair_arguments
+
+    run_dir, potential, config = run_of(case, basis=basis, precision=precision)
+    assert main([str(run_dir), "--to", "lammps", "--kernels", "--output", str(tmp_path)]) == 0
+    assert f"LD_PRELOAD=$PWD/{LIBRARY}" in capsys.readouterr().out
+    # Another structure than the one that was recorded: sizes must not be baked in.
+    graph = config.model.collate([rattled_silver(seed=9)])
+    assert isinstance(potential, NequIPPotential)
+    arguments, owner = pair_arguments(potential, f"pair_{case.split('-', maxsplit=1)[0]}", graph)
+    torch.save(arguments, tmp_path / "arguments.pt")
+    model = f"{run_dir.name}.nequip.pt2"
+    refused = run_alone(model, tmp_path, {})
+    assert refused.returncode != 0
+    assert "kanmlip_cpu::kan" in refused.stderr
+    done = run_alone(model, tmp_path, {"LD_PRELOAD": str(tmp_path / LIBRARY)})
+    assert done.returncode == 0, done.stderr
+    energy, forces = of_atoms(torch.load(tmp_path / "output.pt"), graph, owner)
+    expected = potential(graph)
+    assert float(energy) == pytest.approx(float(expected["energy"]), abs=16 * TOLERANCE[precision])
+    torch.testing.assert_close(forces, expected["forces"], rtol=0, atol=TOLERANCE[precision])
+
+
+def run_alone(model: str, folder: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run a file on ``arguments.pt``."""
+    command, everything = [sys.executable, "-c", ALONE, model], {**os.environ, **environment}
+    return subprocess.run(command, cwd=folder, env=everything, check=False, capture_output=True, text=True, timeout=300)
+
+
+@pytest.mark.parametrize(
+    ("case", "arguments", "message"),
+    [
+        ("mace-output", ["--to", "lammps"], "--kernels: for --to lammps of NequIP and Allegro, not --to lammps of model=mace"),
+        ("allegro-all", ["--to", "ase"], "--kernels: for --to lammps of NequIP and Allegro, not --to ase"),
+        ("allegro-none", ["--to", "lammps"], "placement=none and no KAN that could call them"),
+    ],
+)
+def test_where_there_is_nothing_to_call_them_kernels_are_refused(
+    case: str, arguments: list[str], message: str, run_of: Callable[..., Made], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(run_of(case)[0]), *arguments, "--kernels", "--output", str(tmp_path / "out")]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_a_compiler_kernels_are_refused(
+    run_of: Callable[..., Made], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kanmlip.kan import native
+
+    monkeypatch.setattr(native, "load", lambda: False)
+    assert main([str(run_of("allegro-output")[0]), "--to", "lammps", "--kernels", "--output", str(tmp_path / "out")]) == 2
+    assert "install a C++20 compiler, or leave it out" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
