@@ -20,6 +20,8 @@ import torch
 SOURCES = Path(__file__).parent
 _MAIN = SOURCES / "bind.cpp"
 _TIMEOUT_S = 600
+# By LD_PRELOAD, as programs do that run exported files. The same operators registered twice would end the process.
+_PRELOADED = hasattr(torch.ops.kanmlip_cpu, "kan")
 
 
 class BuildError(RuntimeError):
@@ -29,8 +31,8 @@ class BuildError(RuntimeError):
 @functools.cache
 def available() -> bool:
     """Whether the kernels are loaded, building them the first time; if they cannot be, one warning says why."""
-    if hasattr(torch.ops.kanmlip_cpu, "kan"):
-        return True  # by LD_PRELOAD, as for exported files; operators that are registered twice end the process
+    if _PRELOADED:
+        return True
     try:
         cast("Any", torch.ops).load_library(str(build()))
     except (BuildError, OSError) as error:
