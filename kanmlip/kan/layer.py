@@ -128,13 +128,18 @@ class KANLayer(nn.Module):
             return self.reference(x)
         scale = self.input_scale if self.norm == "scale" else None
         x = x if scale is not None else self.normalise(x)
-        mixed = self.expansion.basis.mixing() is not None
-        weight, gain = (self.expansion.kernel_weight(self.effective_weight), None) if mixed else (self.weight, self.gain)
+        weight, gain = self._kernel_weights()
         shape, spec = self.expansion.basis.shape(), self.expansion.specs[self.backend]
         if x.dim() == 2:  # as in every model here; views would be nodes of the graph
             return layer(x, weight, shape, spec, gain, scale)
         y = layer(x.reshape(-1, self.in_features), weight, shape, spec, gain, scale)
         return y.view(*x.shape[:-1], self.out_features)
+
+    def _kernel_weights(self) -> tuple[Tensor, Tensor | None]:
+        """Weights [out, columns, in] for the functions that kernels evaluate, and what is to be multiplied with them there, if anything."""
+        if self.expansion.basis.mixing() is None:
+            return self.weight, self.gain
+        return self.expansion.kernel_weight(self.effective_weight), None
 
     def _recordable(self, rows: Tensor) -> Tensor:
         """Inputs [N, in] → [N, out], in a form that asks nothing of a tensor while it is recorded."""
@@ -145,8 +150,8 @@ class KANLayer(nn.Module):
             return self.expansion.combine_compiled(self.normalise(rows), weight, self.in_features, self.out_features)
         scaled = self.norm == "scale"
         inverse_scale, rows = (self.input_scale.reciprocal(), rows) if scaled else (None, self.normalise(rows))
-        weight = self.expansion.kernel_weight(self.effective_weight)
-        return native.layer(rows, weight, inverse_scale, self.expansion.basis.shape(), functions)
+        weight, gain = self._kernel_weights()
+        return native.layer(rows, weight, gain, inverse_scale, self.expansion.basis.shape(), functions)
 
     def check_width(self, x: Tensor) -> None:
         """Refuse inputs of another width, which dividing by the scale may broadcast and kernels would read beyond their end.

@@ -30,12 +30,13 @@ def load() -> bool:
     return True
 
 
-def layer(x: Tensor, weight: Tensor, inverse_scale: Tensor | None, shape: Tensor | None, functions: str) -> Tensor:
+def layer(x: Tensor, weight: Tensor, gain: Tensor | None, inverse_scale: Tensor | None, shape: Tensor | None, functions: str) -> Tensor:
     """y_no = Σ_ik φ_k(x_ni/s_i) W_oki.
 
     Args:
         x: Inputs [N, in].
-        weight: W [out, columns, in].
+        weight: W [out, columns, in], or what times the gain is W.
+        gain: [columns, 1]; none for ones.
         inverse_scale: 1/s [in]; none for ones.
         shape: Centres and inverse widths [2, K] of functions that do not say them.
         functions: ``Expansion.functions``.
@@ -43,7 +44,7 @@ def layer(x: Tensor, weight: Tensor, inverse_scale: Tensor | None, shape: Tensor
     Returns:
         Outputs [N, out].
     """
-    return cast("Tensor", torch.ops.kanmlip_cpu.kan(x, weight, inverse_scale, shape, functions))
+    return cast("Tensor", torch.ops.kanmlip_cpu.kan(x, weight, gain, inverse_scale, shape, functions))
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -55,16 +56,16 @@ def _backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
     if any(ctx.needs_input_grad[1:]):
         raise NotImplementedError(_REFUSED)
     x, *others = ctx.saved_tensors
-    return torch.ops.kanmlip_cpu.kan_slope(x, g, *others, ctx.functions), None, None, None, None
+    return torch.ops.kanmlip_cpu.kan_slope(x, g, *others, ctx.functions), None, None, None, None, None
 
 
 def _refuse(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
     raise NotImplementedError(_REFUSED)
 
 
-def _fake(x: Tensor, weight: Tensor, inverse_scale: Tensor | None, shape: Tensor | None, functions: str) -> Tensor:
+def _fake(x: Tensor, weight: Tensor, *_: Any) -> Tensor:
     return x.new_empty(x.shape[0], weight.shape[0])
 
 
-def _fake_slope(x: Tensor, g: Tensor, weight: Tensor, inverse_scale: Tensor | None, shape: Tensor | None, functions: str) -> Tensor:
+def _fake_slope(x: Tensor, g: Tensor, weight: Tensor, *_: Any) -> Tensor:
     return torch.empty_like(x, memory_format=torch.contiguous_format)

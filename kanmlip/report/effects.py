@@ -119,6 +119,8 @@ def _compare(part: Part, sources: Sources, table: str) -> _Compared:
         compared.obstacles.append(f"the rows are of different data ({first.data.label}; {second.data.label})")
     if first.science_version != second.science_version:
         compared.obstacles.append(f"the rows are of different versions of the models ({first.science_version}, {second.science_version})")
+    if any(record.out_of_time for record in (*ours, *theirs)):
+        compared.obstacles.append("runs were ended by trainer.max_minutes, after as many updates as their machines made")
     if any(record.environment.dirty for record in (*ours, *theirs)):
         compared.obstacles.append("runs were made with uncommitted changes")
     return compared

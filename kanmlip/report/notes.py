@@ -77,6 +77,9 @@ def write_notes(rows: Sequence[Row], general: Sequence[str], changed: Sequence[t
     _note_seeds(book, with_runs)
     _note_settings(book, with_runs)
     _note_spoilt_times(book, with_runs)
+    late = [row for row in with_runs if any(record.out_of_time for record in row.records)]
+    if late:
+        book.add(f"Ended by trainer.max_minutes before their last epoch: runs of {_row_names(late)}.", late, warning=True)
     dirty = [row for row in with_runs if any(record.environment.dirty for record in row.records)]
     if dirty:
         book.add(f"Made with uncommitted changes: {_row_names(dirty)}. Such a run cannot be traced to its commit.", dirty, warning=True)

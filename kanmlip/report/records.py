@@ -100,6 +100,14 @@ class Record(_Part):
             return f"made by {self.environment.devices} processes together"
         return None
 
+    @property
+    def out_of_time(self) -> bool:
+        """Whether ``trainer.max_minutes`` ended the run, after as many updates as its machine made until then."""
+        trainer = self.config.get("trainer", {})
+        patient = trainer.get("early_stopping", {}).get("patience") is None
+        ended = self.metrics.get("time/epochs", 0) < trainer.get("max_epochs", 0)
+        return trainer.get("max_minutes") is not None and patient and ended
+
 
 @dataclass(frozen=True)
 class Unfinished:

@@ -91,11 +91,15 @@ class TrainerConfig(Schema):
         batch_edges: The most directed edges in a batch, which memory and time of a step follow more closely.
         devices: Processes that divide each batch among themselves: GPUs of this machine, or processes of ``threads`` threads on its CPU.
         minutes: What a run is meant to take at most; one that will take longer says so after two epochs, and goes on.
+        max_minutes: Training ends after the last epoch that fits into so many minutes, those of validation with them and of what was there
+            before a run was resumed; what is best until then is evaluated as ever, and tables say so. The learning rate has not come
+            down then as a cosine would have it: a smaller ``max_epochs`` for all runs alike is the better comparison.
         preflight: Try the largest batches before the first epoch, so that memory runs out there or nowhere.
     """
 
     max_epochs: int = Field(100, ge=1)
     minutes: float | None = Field(None, gt=0)
+    max_minutes: float | None = Field(None, gt=0)
     batch_size: int = Field(5, ge=1)
     eval_batch_size: int = Field(10, ge=1)
     batch_atoms: int | None = Field(None, ge=1)
@@ -133,6 +137,6 @@ RUNTIME_FIELDS = frozenset(
     {"minutes", "device", "devices", "threads", "gpu_slots", "preflight", "progress_bar", "checkpoint_every_epochs", "eval_batch_size"}
 )
 # Settings that came after runs had been recorded: they enter the hash only where they are not at their default.
-NEWER_FIELDS = ("batch_atoms", "batch_edges")
+NEWER_FIELDS = ("batch_atoms", "batch_edges", "max_minutes")
 # Settings of the schedule that came after runs had been recorded: they enter the hash only where they are not at their default.
 NEWER_SCHEDULE_FIELDS = ("cooldown", "follow")

@@ -249,6 +249,8 @@ def run_epoch(session: Session, train: Sequence[Graph], val: Sequence[Graph], se
     if config.monitor not in values:
         raise ConfigError(f"trainer.monitor={config.monitor} is not measured on this set; choose from: {', '.join(sorted(values))}")
     ranks.check_equal(potential, f"after epoch {session.epoch + 1}")
+    # The first process's clock: all have to stop after the same epoch.
+    session.spent_s += float(ranks.share(time.perf_counter() - start if ranks.leads else None))
     return {"epoch": session.epoch + 1, "lr": learning_rate, **losses, **values, "time/train_s": session.train_s}
 
 

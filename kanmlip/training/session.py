@@ -27,6 +27,7 @@ class Session:
         updates: Optimiser steps made.
         train_s: Seconds spent training, over all parts of a resumed run, without validation.
         epoch_s: The same, epoch by epoch.
+        spent_s: Seconds of all epochs, validation included.
         best_value: Best value so far of the monitored metric.
         best_epoch: Its epoch, counted from 1; 0 before the first.
         stalled: Epochs since that metric last improved by more than ``early_stopping.min_delta``.
@@ -46,6 +47,7 @@ class Session:
         self.updates = 0
         self.train_s = 0.0
         self.epoch_s: list[float] = []
+        self.spent_s = 0.0
         self.best_value = math.inf
         self.best_epoch = 0
         self.reference_value = math.inf
@@ -89,6 +91,9 @@ class Session:
             return f"no improvement of {self.config.monitor} for {patience} epochs"
         if self.epoch >= self.config.max_epochs:
             return "max_epochs"
+        limit = self.config.max_minutes
+        if limit is not None and self.epoch > 0 and self.spent_s * (self.epoch + 1) / self.epoch > 60 * limit:
+            return f"trainer.max_minutes={limit:g} leaves no time for epoch {self.epoch + 1} of {self.config.max_epochs}"
         return None
 
     def state_dict(self, metadata: Mapping[str, Any]) -> dict[str, Any]:
@@ -110,7 +115,9 @@ class Session:
             self.scheduler.load_state_dict(state["scheduler"])
         self.average.load_state_dict(state["average"])
         for name in TALLY:
-            setattr(self, name, state["tally"][name])
+            setattr(self, name, state["tally"].get(name, 0.0) if name in NEWER else state["tally"][name])
 
 
-TALLY = ("epoch", "updates", "train_s", "epoch_s", "best_value", "best_epoch", "reference_value", "stalled", "rows")
+TALLY = ("epoch", "updates", "train_s", "epoch_s", "best_value", "best_epoch", "reference_value", "stalled", "rows", "spent_s")
+# Those that checkpoints of earlier versions lack.
+NEWER = ("spent_s",)

@@ -94,8 +94,8 @@ def test_there_are_no_gradients_that_a_trained_model_does_not_need() -> None:
     weight = layer.effective_weight.detach()  # type: ignore[union-attr, operator]
     x = torch.randn(4, 3, requires_grad=True)
     with pytest.raises(NotImplementedError, match="backend=native is for trained models"):
-        native.layer(x, weight.requires_grad_(), None, None, functions).sum().backward()
-    (slope,) = torch.autograd.grad(native.layer(x, weight.detach(), None, None, functions).sum(), x, create_graph=True)
+        native.layer(x, weight.requires_grad_(), None, None, None, functions).sum().backward()
+    (slope,) = torch.autograd.grad(native.layer(x, weight.detach(), None, None, None, functions).sum(), x, create_graph=True)
     with pytest.raises(NotImplementedError, match="of first order; choose backend=auto"):
         slope.square().sum().backward()
 
@@ -119,7 +119,7 @@ def test_other_texts_are_refused(functions: str, message: str) -> None:
     """A file may hold anything, and kernels read as many numbers as it says."""
     size = int(functions.split()[1]) if len(functions.split()) > 1 else 1
     with pytest.raises((ValueError, RuntimeError), match=message):
-        native.layer(torch.randn(4, 3), torch.randn(2, size + 1, 3), None, None, functions)
+        native.layer(torch.randn(4, 3), torch.randn(2, size + 1, 3), None, None, None, functions)
 
 
 def test_numbers_are_read_to_the_last_bit() -> None:
@@ -129,15 +129,17 @@ def test_numbers_are_read_to_the_last_bit() -> None:
         kan = KAN([3, 2], basis, backend="cpu").double().requires_grad_(False)
         layer: Any = kan.layers[0]
         x = torch.randn(5, 3, dtype=torch.float64)
-        found = native.layer(x, layer.effective_weight, None, None, layer.expansion.functions)
+        found = native.layer(x, layer.effective_weight, None, None, None, layer.expansion.functions)
         assert torch.equal(found, kan(x))
 
 
 def test_kernels_that_were_loaded_before_are_taken(tmp_path: Path) -> None:
     """By LD_PRELOAD for an exported file: a second library with the same operators would end the process."""
-    code = (
-        "import torch; from kanmlip.kan import KAN, BSpline, native; print(float(KAN([1, 1], BSpline())(torch.zeros(1, 1))), native.load())"
-    )
+    code = """
+import torch
+from kanmlip.kan import KAN, BSpline, native
+print(float(KAN([1, 1], BSpline())(torch.zeros(1, 1))), native.load())
+"""
     environment = {**os.environ, "LD_PRELOAD": str(build()), "KANMLIP_CACHE": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, check=False, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout) == (0, "0.0 True\n"), done.stderr

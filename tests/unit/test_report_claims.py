@@ -145,6 +145,10 @@ def test_runs_that_do_not_compare_support_nothing(tmp_path: Path) -> None:
     assert "settings besides the head (model.num_layers)" in verdict(tmp_path / "a", *runs)[1]
     dirty = [run(p, seed, s, **{"environment.dirty": True}) for seed in SEEDS for p, s in (("none", 0.02), ("output", 0.01))]
     assert "uncommitted changes" in verdict(tmp_path / "b", *dirty)[1]
+    late = pairs(0.5)
+    for made in late:
+        made["config"]["trainer"] |= {"max_epochs": 40, "max_minutes": 8}
+    assert "ended by trainer.max_minutes" in verdict(tmp_path / "c", *late)[1]
     smoke = pairs(0.5, **{"labels.budget": "smoke"})
     assert "smoke" in verdict(tmp_path / "c", *smoke, budget="smoke")[1]
     assert verdict(tmp_path / "d", *(run("none", seed, 0.02) for seed in SEEDS))[1] == "no record of allegro (output, gaussian) on ag"

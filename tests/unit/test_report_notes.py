@@ -53,6 +53,10 @@ def pair(results: Path, **changes: Any) -> Table:
         ({"seed": 2222}, "Different seeds: 1111 in row 1; 2222 in row 3."),
         ({"config": {"model": {"num_layers": 2}}}, "row 3 differs from row 1 in settings besides the head: model.num_layers."),
         ({"config": {"model": {"num_layers": 1}, "trainer": {"lr": 1}}}, "in settings besides the head: trainer.lr."),
+        (
+            {"config": {"trainer": {"max_epochs": 40, "max_minutes": 8}}, "metrics": {"time/epochs": 31, "time/updates": 600}},
+            "Ended by trainer.max_minutes before their last epoch: runs of row 3.",
+        ),
         ({"environment.dirty": True}, "Made with uncommitted changes: row 3."),
     ],
 )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import itertools
 import os
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,7 @@ from kanmlip.data.graph import Graph
 from kanmlip.data.neighbours import build_graphs
 from kanmlip.errors import ConfigError, DivergenceError
 from kanmlip.evaluation import evaluate
-from kanmlip.training import FitResult, fit
+from kanmlip.training import FitResult, fit, loop
 from kanmlip.training.averaging import ParameterAverage
 from kanmlip.training.config import TrainerConfig
 from kanmlip.training.loggers import LoggerConfig, build_loggers
@@ -84,6 +86,22 @@ def test_plateau_halves_the_learning_rate_and_early_stopping_ends_the_run(train:
     assert "no improvement" in result.stopped_because
     rates = [float(row["lr"]) for row in csv.DictReader(result.history_path.open())]
     assert rates[-1] < rates[0]
+
+
+def test_max_minutes_ends_a_run_after_the_last_epoch_that_fits(
+    train: list[Graph], val: list[Graph], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Epochs of 20 s by this clock, validation included: two fit into 50 s, also for a run that is resumed."""
+    ticks = itertools.count(step=10)
+    monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=lambda: float(next(ticks))))
+    result = train_it(settings(max_epochs=9, max_minutes=50 / 60), train, val, tmp_path)
+    assert (result.epochs_run, result.train_s) == (2, 20.0)
+    assert result.stopped_because == "trainer.max_minutes=0.833333 leaves no time for epoch 3 of 9"
+    again = train_it(settings(max_epochs=9, max_minutes=50 / 60), train, val, tmp_path)
+    assert (again.epochs_run, again.best_value) == (2, result.best_value)
+    longer = train_it(settings(max_epochs=9, max_minutes=70 / 60), train, val, tmp_path)
+    assert (longer.epochs_run, longer.train_s) == (3, 30.0)
+    assert train_it(settings(max_epochs=9, max_minutes=1e-3), train, val, tmp_path / "short").epochs_run == 1
 
 
 def test_the_average_is_the_formula_and_leaves_the_trained_parameters_alone() -> None:

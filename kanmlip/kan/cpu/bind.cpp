@@ -23,8 +23,8 @@ TORCH_LIBRARY_FRAGMENT(kanmlip_cpu, m) {
   m.def("weight(Tensor x, Tensor? v, Tensor g, Tensor? shape, int plan, int order) -> Tensor");
   m.def("input(Tensor x, Tensor g, Tensor weight, Tensor? shape, int plan, int order, Tensor? scale=None) -> Tensor");
   m.def("gradients(Tensor x, Tensor? v, Tensor g, Tensor weight, Tensor? shape, int plan, int order, bool output) -> (Tensor, Tensor, Tensor)");
-  m.def("kan(Tensor x, Tensor weight, Tensor? inverse_scale, Tensor? shape, str functions) -> Tensor");
-  m.def("kan_slope(Tensor x, Tensor g, Tensor weight, Tensor? inverse_scale, Tensor? shape, str functions) -> Tensor");
+  m.def("kan(Tensor x, Tensor weight, Tensor? gain, Tensor? inverse_scale, Tensor? shape, str functions) -> Tensor");
+  m.def("kan_slope(Tensor x, Tensor g, Tensor weight, Tensor? gain, Tensor? inverse_scale, Tensor? shape, str functions) -> Tensor");
   m.def("layer(Tensor x, Tensor weight, Tensor? gain, Tensor? scale, int plan) -> Tensor");
   m.def("stack(Tensor x, Tensor[] weights, Tensor[] gains, Tensor[] scales, int[] plans) -> Tensor");
 }

@@ -56,14 +56,14 @@ inline int64_t plan_of(const std::string& text) {
   return found != known.end() ? found->second : known[text] = Plans::all().add(read_plan(text));
 }
 
-// y(x/scale) [N, out] of functions as text; for the arguments see output.
-inline Tensor kan(const Tensor& x, const Tensor& weight, const Maybe& inverse_scale, const Maybe& shape, std::string_view text) {
-  return output(x, std::nullopt, weight, shape, plan_of(std::string(text)), 0, inverse_scale);
+// y(x/scale) [N, out] of functions as text, by weights times a gain [columns, 1], a product that nobody keeps; for the rest see output.
+inline Tensor kan(const Tensor& x, const Tensor& weight, const Maybe& gain, const Maybe& inverse_scale, const Maybe& shape, std::string_view text) {
+  return output(x, std::nullopt, times(weight, gain), shape, plan_of(std::string(text)), 0, inverse_scale);
 }
 
 // What a gradient g [N, out] by y is by x, [N, in].
-inline Tensor kan_slope(const Tensor& x, const Tensor& g, const Tensor& weight, const Maybe& inverse_scale, const Maybe& shape, std::string_view text) {
-  return input(x, g, weight, shape, plan_of(std::string(text)), 1, inverse_scale);
+inline Tensor kan_slope(const Tensor& x, const Tensor& g, const Tensor& weight, const Maybe& gain, const Maybe& inverse_scale, const Maybe& shape, std::string_view text) {
+  return input(x, g, times(weight, gain), shape, plan_of(std::string(text)), 1, inverse_scale);
 }
 
 }  // namespace kanmlip
