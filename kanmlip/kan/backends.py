@@ -88,7 +88,7 @@ def kernels_for(backend: str, device: torch.device) -> Kernels:
 
         if backend_cpu.available():
             return cast("Kernels", backend_cpu)
-    if backend == "triton" or (backend == "auto" and device.type == "cuda"):
+    if backend == "triton" or (backend in ("auto", "native") and device.type == "cuda"):
         backend_triton = importlib.import_module("kanmlip.kan.backend_triton")  # untyped, as triton is
         if backend_triton.available(device):
             return cast("Kernels", backend_triton)

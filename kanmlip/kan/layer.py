@@ -49,8 +49,8 @@ class KANLayer(nn.Module):
             (CUDA) and ``torch`` (plain PyTorch) name one; none of these stores the expanded basis, but that ``torch`` keeps it
             for the passes of a small layer (``kept``). ``reference`` stores it and is differentiated by PyTorch itself;
             ``inductor`` is the same in the form that PyTorch's compiler does best with, and slow without it; ``native`` the
-            kernels of ``cpu``, which are recorded as operators that programs without Python find in their library, or as
-            ``inductor`` where a basis has no kernels. The attribute may be changed at any time.
+            same as ``auto``, but that the kernels of ``cpu`` are recorded as operators that programs without Python find in their
+            library, or as ``inductor`` where there are none. The attribute may be changed at any time.
 
     Raises:
         ValueError: If a width is below 1 or ``norm`` or ``backend`` is not one of the choices.
@@ -143,8 +143,8 @@ class KANLayer(nn.Module):
 
     def _recordable(self, rows: Tensor) -> Tensor:
         """Inputs [N, in] → [N, out], in a form that asks nothing of a tensor while it is recorded."""
-        functions = self.expansion.functions
-        if self.backend == "inductor" or functions is None or not native.load():
+        functions = self.expansion.functions if self.backend == "native" and self.weight.device.type == "cpu" else None
+        if functions is None or not native.load():
             # By a matrix, which a compiler does not look through: else every weight would be scaled anew for each row.
             weight = torch.diag(self.gain.flatten()) @ self.weight
             return self.expansion.combine_compiled(self.normalise(rows), weight, self.in_features, self.out_features)

@@ -36,7 +36,7 @@ class KAN(nn.Module):
         keep_hidden: Keep the values between the layers for the backward pass, the default. ``False`` keeps the stack's input alone
             and works them out again there: less memory, as in molecular dynamics of large cells, in more time, and the same numbers
             to the last bit. It acts on weights that are not trained (``requires_grad_(False)``) of two layers or more with
-            ``norm="scale"``, in eager mode, by compiled kernels (``backend`` auto or cpu, on a CPU), and on bases without
+            ``norm="scale"``, in eager mode, by compiled kernels (``backend`` auto, cpu or native, on a CPU), and on bases without
             parameters or mixing of functions (not on AdaptiveGaussian and TruncatedPower); anything else is computed as ever, as
             are stacks whose hidden values are a small part of their input, less than a twentieth (128 → 3 → 1): working them out
             again takes as long as anywhere, and frees next to nothing. May be changed at any time.
