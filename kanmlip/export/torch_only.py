@@ -41,7 +41,7 @@ def record(head: nn.Module) -> fx.GraphModule:
     backends = {module.backend for module in head.modules() if isinstance(module, KANLayer)}
     if not backends <= set(RECORDED):
         raise ConfigError(
-            f"backend={', '.join(sorted(backends))}: files that load with torch only need heads with backend={' or '.join(RECORDED)}"
+            f"backend={', '.join(sorted(backends))}: files for other programs need heads with backend={' or '.join(RECORDED)}"
         )
     graph = trace(head)
     for node in graph.nodes:

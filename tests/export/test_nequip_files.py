@@ -58,7 +58,7 @@ def test_recorded_heads_are_the_heads_without_our_classes(case: str, basis: str,
 
 
 def test_only_plain_pytorch_is_recorded(run_of: Callable[..., Made]) -> None:
-    with pytest.raises(ConfigError, match="backend=auto: files that load with torch only need heads with backend=reference or inductor"):
+    with pytest.raises(ConfigError, match="backend=auto: files for other programs need heads with backend=reference or inductor or native"):
         record_heads(load_potential(run_of("nequip-output")[0]))
 
 

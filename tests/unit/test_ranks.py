@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import csv
+import itertools
 import os
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,7 +23,7 @@ from kanmlip.data.neighbours import build_graphs
 from kanmlip.evaluation import evaluate
 from kanmlip.evaluation.tensor_metrics import TensorMetrics
 from kanmlip.placement.config import HeadConfig
-from kanmlip.training import fit, follow
+from kanmlip.training import fit, follow, loop
 from kanmlip.training.config import TrainerConfig
 from kanmlip.training.loop import open_fabric, session_of_first, share_state
 from kanmlip.training.order import part_of, training_batches
@@ -144,6 +146,20 @@ def test_a_run_of_several_processes_is_that_of_one(
     # One process writes, and what one process alone writes.
     files = [sorted(str(path.relative_to(tmp_path / name)) for path in (tmp_path / name).rglob("*")) for name in ("alone", "together")]
     assert files[0] == files[1]
+
+
+def test_all_end_by_the_first_process_s_clock(
+    train: list[Graph], val: list[Graph], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who ended by its own, here a hundred times as fast or slow, would leave the others waiting."""
+
+    def body(ranks: Ranks) -> int:
+        ticks = itertools.count(step=10 if ranks.leads else 1000)
+        monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=lambda: float(next(ticks))))
+        return len(run(ranks, train, val, settings(max_epochs=9, max_minutes=50 / 60), tmp_path))
+
+    assert in_processes(2, body) == [3, 0]
+    assert len(history(tmp_path)) == 2
 
 
 @pytest.mark.parametrize("sizes", [(2, 1), (1, 3), (3, 2)], ids=str)
