@@ -143,7 +143,8 @@ class KANLayer(nn.Module):
 
     def _recordable(self, rows: Tensor) -> Tensor:
         """Inputs [N, in] → [N, out], in a form that asks nothing of a tensor while it is recorded."""
-        functions = self.expansion.functions if self.backend == "native" and self.weight.device.type == "cpu" else None
+        on_cpu = self.gain.device.type == "cpu"  # a buffer, since recorders put proxies in the place of parameters
+        functions = self.expansion.functions if self.backend == "native" and on_cpu else None
         if functions is None or not native.load():
             # By a matrix, which a compiler does not look through: else every weight would be scaled anew for each row.
             weight = torch.diag(self.gain.flatten()) @ self.weight
