@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
@@ -29,6 +30,7 @@ from kanmlip.experiment.status import now
 from kanmlip.experiment.validation import load_run_config
 from kanmlip.placement.place import place
 from kanmlip.training import FitResult, fit, follow
+from kanmlip.training.frame import Frame
 from kanmlip.training.loggers import RunLogger, build_loggers
 from kanmlip.training.ranks import Ranks
 
@@ -41,26 +43,33 @@ SPLITS = ("train", "val", "test")
 CALIBRATION_FRAMES = 8  # enough atoms for the input scale of a head: 71 atoms a frame have some 2,000 edges
 
 
-def run(run_dir: Path) -> None:
+def run(run_dir: Path, began: float | None = None) -> None:
     """Carry out the run whose settings ``run_dir/config.yaml`` holds, resuming where its checkpoints say.
 
     Leaves placement.json, environment.json, history.csv, metrics.json, predictions.npz and the record.
 
+    Args:
+        run_dir: Run folder.
+        began: When its process began, by ``time.perf_counter``; none for now. Waiting for a GPU is not counted (``max_minutes``).
+
     Raises:
         kanmlip.errors.KanmlipError: If the data cannot be used, a package is missing or training diverges.
     """
+    began = time.perf_counter() if began is None else began
     config = load_run_config(run_dir)
     seed_everything(config.seed)
     device = resolve_device(config.trainer.device, config.trainer.devices)
     check_threads(config.trainer.threads, config.trainer.devices)
     check_backend(config, device)
+    asked = time.perf_counter()
     with device_place(config, device, run_dir) as place:
+        began += time.perf_counter() - asked
         if place.gpus:
             torch.cuda.set_device(place.gpus[0])
-        _carry_out(run_dir, config, device, place)
+        _carry_out(run_dir, config, device, place, began)
 
 
-def _carry_out(run_dir: Path, config: RunConfig, device: str, place: Place) -> None:
+def _carry_out(run_dir: Path, config: RunConfig, device: str, place: Place, began: float) -> None:
     dtype = getattr(torch, config.trainer.precision)
     splits = config.dataset.load(data_root())
     environment = write_environment(run_dir, config, splits, device, place)
@@ -72,7 +81,7 @@ def _carry_out(run_dir: Path, config: RunConfig, device: str, place: Place) -> N
     write_json(run_dir / "placement.json", report.to_dict())
     print(report, flush=True)
     loggers = build_loggers(config.logger, run_dir, run_dir.name, config.to_plain())
-    fitted = train(run_dir, config, potential, graphs, stats, loggers, place.gpus)
+    fitted = train(run_dir, config, potential, graphs, stats, loggers, place.gpus, began)
     try:
         metrics, predictions = assess(config, potential, graphs, device, dtype)
         metrics |= costs(fitted, report)
@@ -189,11 +198,13 @@ def train(
     stats: DataStats,
     loggers: Sequence[RunLogger],
     gpus: Sequence[int] = (),
+    began: float | None = None,
 ) -> FitResult:
     """Fit, on these GPUs or on the CPU, with what is needed to build the potential again stored beside its weights."""
     metadata = {"run_id": run_dir.name, "config": config.to_plain(), "stats": asdict(stats)}
+    frame = Frame.of(began, graphs, config.trainer.devices)
     with companions(run_dir, config.trainer.devices, gpus) as ranks:
-        return fit(potential, graphs["train"], graphs["val"], config.trainer, run_dir, loggers, config.seed, metadata, ranks)
+        return fit(potential, graphs["train"], graphs["val"], config.trainer, run_dir, loggers, config.seed, metadata, ranks, frame)
 
 
 def assess(

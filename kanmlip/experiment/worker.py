@@ -31,6 +31,7 @@ def main(arguments: list[str]) -> int:
     Returns:
         The exit code: 0 done, 1 failed, 2 wrong input, 130 interrupted.
     """
+    began = time.perf_counter()
     run_dir = Path(arguments[0])
     status = replace(read_status(run_dir) or Status("running", run_dir.name), status="running", pid=os.getpid(), started=now())
     for number in WORKER_SIGNALS:
@@ -45,7 +46,7 @@ def main(arguments: list[str]) -> int:
         listen()
         from kanmlip.experiment.pipeline import run
 
-        run(run_dir)
+        run(run_dir, began)
     except BaseException as error:
         final = _failed(status, error, orphaned=os.getppid() != parent)
     else:

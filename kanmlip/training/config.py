@@ -91,9 +91,10 @@ class TrainerConfig(Schema):
         batch_edges: The most directed edges in a batch, which memory and time of a step follow more closely.
         devices: Processes that divide each batch among themselves: GPUs of this machine, or processes of ``threads`` threads on its CPU.
         minutes: What a run is meant to take at most; one that will take longer says so after two epochs, and goes on.
-        max_minutes: Training ends after the last epoch that fits into so many minutes, those of validation with them and of what was there
-            before a run was resumed; what is best until then is evaluated as ever, and tables say so. The learning rate has not come
-            down then as a cosine would have it: a smaller ``max_epochs`` for all runs alike is the better comparison.
+        max_minutes: What a run may take: training ends after the last epoch that leaves time for evaluating what is best until then.
+            Preparing the run is counted, the parts of a resumed one with it, waiting for a GPU is not; the first epoch is always
+            made. Tables say so. The learning rate has not come down then as a cosine would have it: a smaller ``max_epochs`` for all
+            runs alike is the better comparison.
         preflight: Try the largest batches before the first epoch, so that memory runs out there or nowhere.
     """
 

@@ -20,6 +20,7 @@ from kanmlip.evaluation.assessment import evaluate
 from kanmlip.malloc import keep_freed_memory
 from kanmlip.training.checkpoints import CheckpointStore
 from kanmlip.training.config import TrainerConfig
+from kanmlip.training.frame import NO_FRAME, Frame
 from kanmlip.training.history import History, Row
 from kanmlip.training.loggers import RunLogger
 from kanmlip.training.loss import check_labels
@@ -45,6 +46,7 @@ def fit(
     seed: int,
     metadata: Mapping[str, Any],
     ranks: Ranks = ALONE,
+    frame: Frame = NO_FRAME,
 ) -> FitResult:
     """Train a potential in place; afterwards it holds the averaged weights of its best epoch, in evaluation mode.
 
@@ -62,6 +64,7 @@ def fit(
         seed: Seed of the order of the data.
         metadata: Plain data kept in the checkpoints.
         ranks: The processes that train together, of which this is the first.
+        frame: What the run does before and after this; of interest to ``max_minutes``.
 
     Raises:
         ConfigError: If a label that the loss needs is missing, a structure is larger than a batch, the monitored metric does not exist,
@@ -81,8 +84,9 @@ def fit(
     if state is not None:
         session.load_state_dict(state)
         print(f"resuming after epoch {session.epoch}", flush=True)
+    session.evaluation = frame.evaluation
     share_state(session, ranks)
-    take_off(session, train, val, fabric, ranks)
+    take_off(session, train, val, fabric, ranks, frame)
     history = History(run_dir / "history.csv", session.rows)
     record_epochs(epochs(session, train, val, seed, fabric, store, metadata, ranks), history, loggers)
     peaks = ranks.gather(torch.cuda.max_memory_allocated(fabric.device) / 1e6 if fabric.device.type == "cuda" else None)
@@ -137,8 +141,8 @@ def session_of_first(potential: nn.Module, config: TrainerConfig, fabric: Fabric
     return session
 
 
-def take_off(session: Session, train: Sequence[Graph], val: Sequence[Graph], fabric: Fabric, ranks: Ranks) -> None:
-    """Try the largest batches, unless nothing is left to do or it is not wanted."""
+def take_off(session: Session, train: Sequence[Graph], val: Sequence[Graph], fabric: Fabric, ranks: Ranks, frame: Frame = NO_FRAME) -> None:
+    """Try the largest batches, unless nothing is left to do or it is not wanted; what the run took until then is counted."""
     if session.config.preflight and session.stop_reason() is None:
         preflight(
             session.potential,
@@ -151,6 +155,9 @@ def take_off(session: Session, train: Sequence[Graph], val: Sequence[Graph], fab
         session.optimizer.zero_grad(set_to_none=True)
         if fabric.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(fabric.device)
+    now = time.perf_counter()
+    session.counted_at = now if frame.began is None else frame.began
+    session.outside_s += float(ranks.share(session.lap(now) if ranks.leads else None))
 
 
 def epochs(
@@ -250,7 +257,10 @@ def run_epoch(session: Session, train: Sequence[Graph], val: Sequence[Graph], se
         raise ConfigError(f"trainer.monitor={config.monitor} is not measured on this set; choose from: {', '.join(sorted(values))}")
     ranks.check_equal(potential, f"after epoch {session.epoch + 1}")
     # The first process's clock: all have to stop after the same epoch.
-    session.spent_s += float(ranks.share(time.perf_counter() - start if ranks.leads else None))
+    now = time.perf_counter()
+    spent_s, validation_s = ranks.share((session.lap(now), now - start - seconds) if ranks.leads else None)
+    session.spent_s += spent_s
+    session.validation_s += validation_s
     return {"epoch": session.epoch + 1, "lr": learning_rate, **losses, **values, "time/train_s": session.train_s}
 
 

@@ -27,7 +27,11 @@ class Session:
         updates: Optimiser steps made.
         train_s: Seconds spent training, over all parts of a resumed run, without validation.
         epoch_s: The same, epoch by epoch.
-        spent_s: Seconds of all epochs, validation included.
+        spent_s: Seconds from the first epoch's beginning to the last one's end: validation, checkpoints and loggers included.
+        validation_s: Those of validation.
+        outside_s: Seconds of a run before its first epoch, over all parts of a resumed run.
+        evaluation: What evaluating the trained model takes, in seconds of one validation.
+        counted_at: Until when this process has counted, by ``time.perf_counter``; not kept in checkpoints.
         best_value: Best value so far of the monitored metric.
         best_epoch: Its epoch, counted from 1; 0 before the first.
         stalled: Epochs since that metric last improved by more than ``early_stopping.min_delta``.
@@ -48,6 +52,10 @@ class Session:
         self.train_s = 0.0
         self.epoch_s: list[float] = []
         self.spent_s = 0.0
+        self.validation_s = 0.0
+        self.outside_s = 0.0
+        self.evaluation = 0.0
+        self.counted_at = 0.0
         self.best_value = math.inf
         self.best_epoch = 0
         self.reference_value = math.inf
@@ -67,6 +75,11 @@ class Session:
     def learning_rate(self) -> float:
         """Of the next update."""
         return float(self.optimizer.param_groups[0]["lr"])
+
+    def lap(self, now: float) -> float:
+        """Seconds since the last call."""
+        seconds, self.counted_at = now - self.counted_at, now
+        return seconds
 
     def end_epoch(self, monitored: float, training_loss: float) -> bool:
         """Step the schedule and the tally; true if this epoch is the best so far."""
@@ -92,9 +105,14 @@ class Session:
         if self.epoch >= self.config.max_epochs:
             return "max_epochs"
         limit = self.config.max_minutes
-        if limit is not None and self.epoch > 0 and self.spent_s * (self.epoch + 1) / self.epoch > 60 * limit:
+        if limit is not None and self.epoch > 0 and self.seconds_with_another_epoch() > 60 * limit:
             return f"trainer.max_minutes={limit:g} leaves no time for epoch {self.epoch + 1} of {self.config.max_epochs}"
         return None
+
+    def seconds_with_another_epoch(self) -> float:
+        """What the run will have taken, from its beginning to its evaluation, if there is an epoch more like those before."""
+        epoch_s, validation_s = self.spent_s / self.epoch, self.validation_s / self.epoch
+        return self.outside_s + self.spent_s + epoch_s + self.evaluation * validation_s
 
     def state_dict(self, metadata: Mapping[str, Any]) -> dict[str, Any]:
         """What ``last.ckpt`` holds: tensors, numbers and strings only."""
@@ -118,6 +136,6 @@ class Session:
             setattr(self, name, state["tally"].get(name, 0.0) if name in NEWER else state["tally"][name])
 
 
-TALLY = ("epoch", "updates", "train_s", "epoch_s", "best_value", "best_epoch", "reference_value", "stalled", "rows", "spent_s")
 # Those that checkpoints of earlier versions lack.
-NEWER = ("spent_s",)
+NEWER = ("spent_s", "validation_s", "outside_s", "evaluation")
+TALLY = ("epoch", "updates", "train_s", "epoch_s", "best_value", "best_epoch", "reference_value", "stalled", "rows", *NEWER)

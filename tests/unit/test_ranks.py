@@ -156,7 +156,7 @@ def test_all_end_by_the_first_process_s_clock(
     def body(ranks: Ranks) -> int:
         ticks = itertools.count(step=10 if ranks.leads else 1000)
         monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=lambda: float(next(ticks))))
-        return len(run(ranks, train, val, settings(max_epochs=9, max_minutes=50 / 60), tmp_path))
+        return len(run(ranks, train, val, settings(max_epochs=9, max_minutes=80 / 60), tmp_path))
 
     assert in_processes(2, body) == [3, 0]
     assert len(history(tmp_path)) == 2

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from kanmlip.data.batching import Limits
+from kanmlip.data.batching import Limits, Sizes
 from kanmlip.data.graph import Graph
 from kanmlip.data.neighbours import build_graphs
 from kanmlip.errors import ConfigError, DivergenceError
@@ -24,6 +24,7 @@ from kanmlip.evaluation import evaluate
 from kanmlip.training import FitResult, fit, loop
 from kanmlip.training.averaging import ParameterAverage
 from kanmlip.training.config import TrainerConfig
+from kanmlip.training.frame import Frame
 from kanmlip.training.loggers import LoggerConfig, build_loggers
 from kanmlip.training.loss import loss_terms, total_loss
 from kanmlip.training.order import training_batches
@@ -47,9 +48,9 @@ def settings(**changes: Any) -> TrainerConfig:
 
 
 def train_it(
-    config: TrainerConfig, train: list[Graph], val: list[Graph], folder: Path, potential: PairPotential | None = None
+    config: TrainerConfig, train: list[Graph], val: list[Graph], folder: Path, potential: PairPotential | None = None, **rest: Any
 ) -> FitResult:
-    return fit(potential or PairPotential(), train, val, config, folder, [], seed=3, metadata={"run_id": "test"})
+    return fit(potential or PairPotential(), train, val, config, folder, [], seed=3, metadata={"run_id": "test"}, **rest)
 
 
 def test_it_fits_energies_forces_and_stress(train: list[Graph], val: list[Graph], tmp_path: Path) -> None:
@@ -91,17 +92,37 @@ def test_plateau_halves_the_learning_rate_and_early_stopping_ends_the_run(train:
 def test_max_minutes_ends_a_run_after_the_last_epoch_that_fits(
     train: list[Graph], val: list[Graph], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Epochs of 20 s by this clock, validation included: two fit into 50 s, also for a run that is resumed."""
+    """Epochs of 30 s by this clock, validation and what comes after it included: two fit into 80 s, also for a run that is resumed."""
     ticks = itertools.count(step=10)
     monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=lambda: float(next(ticks))))
-    result = train_it(settings(max_epochs=9, max_minutes=50 / 60), train, val, tmp_path)
+    result = train_it(settings(max_epochs=9, max_minutes=80 / 60), train, val, tmp_path)
     assert (result.epochs_run, result.train_s) == (2, 20.0)
-    assert result.stopped_because == "trainer.max_minutes=0.833333 leaves no time for epoch 3 of 9"
-    again = train_it(settings(max_epochs=9, max_minutes=50 / 60), train, val, tmp_path)
+    assert result.stopped_because == "trainer.max_minutes=1.33333 leaves no time for epoch 3 of 9"
+    again = train_it(settings(max_epochs=9, max_minutes=80 / 60), train, val, tmp_path)
     assert (again.epochs_run, again.best_value) == (2, result.best_value)
-    longer = train_it(settings(max_epochs=9, max_minutes=70 / 60), train, val, tmp_path)
+    longer = train_it(settings(max_epochs=9, max_minutes=100 / 60), train, val, tmp_path)
     assert (longer.epochs_run, longer.train_s) == (3, 30.0)
     assert train_it(settings(max_epochs=9, max_minutes=1e-3), train, val, tmp_path / "short").epochs_run == 1
+
+
+@pytest.mark.parametrize(("minutes", "epochs"), [(204, 3), (205, 4)], ids=str)
+def test_max_minutes_counts_what_comes_before_and_after_training(
+    minutes: int, epochs: int, train: list[Graph], val: list[Graph], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """40 s before, epochs of 30 s, and an evaluation of 4.5 validations of 10 s: four epochs take 205 s."""
+    ticks = itertools.count(step=10)
+    monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=lambda: float(next(ticks))))
+    config = settings(max_epochs=9, max_minutes=minutes / 60)
+    assert train_it(config, train, val, tmp_path, frame=Frame(-40.0, 4.5)).epochs_run == epochs
+    # Preparing it once more, 40 s, is counted too: 245 s with another epoch after the third.
+    again = train_it(settings(max_epochs=9, max_minutes=244 / 60), train, val, tmp_path, frame=Frame(next(ticks) - 30.0, 4.5))
+    assert again.epochs_run == epochs
+
+
+def test_a_run_s_evaluation_is_of_all_splits_in_one_process(train: list[Graph], val: list[Graph]) -> None:
+    assert Frame.of(None, {"train": val, "val": val, "test": []}, devices=1).evaluation == 2.0
+    work = [int(Sizes.of(part).work.sum()) for part in (train, val)]
+    assert Frame.of(None, {"train": train, "val": val, "test": val}, devices=2).evaluation == pytest.approx(2 * (2 + work[0] / work[1]))
 
 
 def test_the_average_is_the_formula_and_leaves_the_trained_parameters_alone() -> None:
