@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
 
@@ -61,7 +62,7 @@ def make_evaluate(potential: EnergyPotential, mode: str, device: str, example: G
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of compilers, about themselves
             if mode in PACKAGED:
-                made = _packaged(cast("NequIPPotential", potential), device, example, package)
+                made = _packaged(cast("NequIPPotential", potential), mode, device, example, package)
             elif isinstance(potential, NequIPPotential):
                 made = _recorded(potential, device, example)
             else:
@@ -103,14 +104,16 @@ def _recorded(potential: NequIPPotential, device: str, example: Graph) -> Evalua
     return _by_fields(potential, device, torch.compile(program, dynamic=True))
 
 
-def _packaged(potential: NequIPPotential, device: str, example: Graph, package: Path) -> Evaluate:
+def _packaged(potential: NequIPPotential, mode: str, device: str, example: Graph, package: Path) -> Evaluate:
     """nequip's AOTInductor route with a model in memory."""
     from nequip.utils.aot import aot_export_model
 
     if not package.is_file():
+        from kanmlip.export.with_kernels import kernels_linked
+
         dim = torch.export.Dim
         data = dict(zip(INPUTS, _fields(potential, example, device), strict=True))
-        with contained_global_state():
+        with contained_global_state(), kernels_linked() if mode == "native" else nullcontext():
             aot_export_model(
                 model=potential.upstream,
                 device=device,

@@ -34,7 +34,12 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--dtype", default=None, metavar="DTYPE", help="float32 or float64 (default: as trained)")
     top.add_argument("--device", default="cpu", help="what a compiled model is made for: cpu, cuda or auto (default %(default)s)")
-    top.add_argument("--kernels", action="store_true", help="with --to lammps: KANs of a compiled model call kanmlip's kernels (CPU)")
+    top.add_argument(
+        "--kernels",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="with --to lammps: whether a model compiled for a CPU holds kanmlip's kernels (default: if it can)",
+    )
     top.add_argument("--checkpoint", default="best", help="best or last (default %(default)s)")
     top.add_argument("--output", type=Path, default=None, help="folder (default: exports/<run>/<target> in the results root)")
     return top
@@ -49,7 +54,7 @@ def export_run(options: argparse.Namespace) -> int:
     from kanmlip.export.loading import check_finished, find_run, load_potential, resolve_device
     from kanmlip.export.portable import check_destination
     from kanmlip.export.routes import PORTABLE, Export, check_route, family, write
-    from kanmlip.export.with_kernels import check_kernels
+    from kanmlip.export.with_kernels import wants_kernels
 
     run_dir = find_run(options.run)
     check_finished(run_dir)
@@ -57,8 +62,7 @@ def export_run(options: argparse.Namespace) -> int:
     output = options.output or results_root() / "exports" / run_dir.name / options.to
     check_route(config, options.to)
     device = resolve_device(options.device)
-    if options.kernels:
-        check_kernels(config, options.to, family(config.model), device)
+    kernels = wants_kernels(config, options.to, family(config.model), device, options.kernels)
     check_writable(output)
     if options.to in PORTABLE:
         check_destination(output, run_dir)
@@ -66,7 +70,7 @@ def export_run(options: argparse.Namespace) -> int:
     def reload(backend: str) -> LoadedRun:
         return load_potential(run_dir, checkpoint=options.checkpoint, dtype=options.dtype, backend=backend)
 
-    export = Export(reload, output, device, options.kernels)
+    export = Export(reload, output, device, kernels)
     write(export, options.to)
     for path, check in export.written.items():
         sys.stdout.write(f"{path}  ({check})\n")

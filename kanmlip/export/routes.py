@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
 from ase.data import chemical_symbols
 
 from kanmlip.errors import ConfigError, MissingDependencyError, describe_choice
@@ -29,7 +30,7 @@ class Export:
         reload: Loads the run anew, with the backend given: writers change the model that they write.
         folder: Where files go.
         device: Of compiled models.
-        kernels: KANs in compiled models call kanmlip's kernels.
+        kernels: KANs in compiled models are kanmlip's kernels, which the file then holds.
         written: Files and folders, each with what it was checked by.
         notes: Lines for the user: how to use the files, and what was left out.
     """
@@ -125,7 +126,7 @@ def _lammps(export: Export) -> None:
 def _nequip(export: Export, run: LoadedRun) -> None:
     """A package, and the model compiled from it for this kind of machine."""
     from kanmlip.export.nequip_compiled import compile_package
-    from kanmlip.export.with_kernels import LIBRARY, compile_with_kernels
+    from kanmlip.export.with_kernels import compile_with_kernels
 
     _package(export)
     (package,) = export.written
@@ -133,8 +134,10 @@ def _nequip(export: Export, run: LoadedRun) -> None:
     path = export.folder / f"{run.folder.name}.nequip.pt2"
     if export.kernels:
         export.written[path] = str(compile_with_kernels(run, export.reload("native"), path, f"pair_{style}"))
-        export.written[export.folder / LIBRARY] = f"the kernels that {path.name} calls, for this processor and version of PyTorch"
-        export.notes.append(f"LAMMPS, or any program that loads {path.name}, needs the kernels: LD_PRELOAD=$PWD/{LIBRARY} lmp -in ...")
+        export.notes.append(
+            f"{path.name} holds kanmlip's kernels, for this kind of processor and PyTorch {torch.__version__}; another PyTorch in LAMMPS "
+            f"refuses it: --no-kernels leaves them out, for a slower model"
+        )
     else:
         export.written[path] = str(compile_package(package, path, f"pair_{style}", export.device, run))
     # What the pair styles insist on (pair_nequip_allegro.cpp, init_style).

@@ -21,8 +21,8 @@ def record_heads(run: LoadedRun) -> None:
     """Put a ``torch.fx.GraphModule`` in the place of every KAN head of a run, in place; it has the head's own tensors.
 
     The recording is of a form whose every operation is PyTorch's own, so the run must be loaded with such a backend: ``inductor`` for
-    files that are going to be compiled, else ``reference``. With ``native`` it calls kanmlip's kernels, whose library has to be loaded
-    wherever the file is.
+    files that are going to be compiled, else ``reference``. With ``native`` it calls kanmlip's kernels, which whoever compiles the file
+    has to link with it.
 
     Raises:
         ConfigError: If a head has another backend.

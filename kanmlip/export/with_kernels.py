@@ -1,16 +1,17 @@
-"""NequIP and Allegro compiled with KANs that call kanmlip's own kernels, and the library that has these.
+"""NequIP and Allegro compiled with KANs that are kanmlip's own kernels, which the compiled file then holds.
 
-``python -m kanmlip.export.with_kernels …`` is upstream's ``nequip-compile …`` in a process that knows the kernels.
+``python -m kanmlip.export.with_kernels …`` is upstream's ``nequip-compile …`` in a process that knows the kernels and links them.
 """
 
 from __future__ import annotations
 
-import shutil
+import os
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from kanmlip.errors import ConfigError, MissingDependencyError
 
@@ -19,36 +20,55 @@ if TYPE_CHECKING:
     from kanmlip.export.loading import LoadedRun
     from kanmlip.export.probe import Difference
 
-LIBRARY = "libkanmlip_kernels.so"
+_OPTIONAL = "AtenTensorHandle*, AtenTensorHandle*, AtenTensorHandle*, const char*, AtenTensorHandle*"
+# The functions of kan/cpu/linked.cpp by operator.
+DECLARATIONS = {
+    "kan": f"AOTITorchError aoti_torch_cpu_kan(AtenTensorHandle, AtenTensorHandle, {_OPTIONAL})",
+    "kan_slope": f"AOTITorchError aoti_torch_cpu_kan_slope(AtenTensorHandle, AtenTensorHandle, AtenTensorHandle, {_OPTIONAL})",
+}
 
 
-def check_kernels(config: RunConfig, target: str, family: str, device: str) -> None:
-    """Refuse, before anything is built, what has no kernels to call.
+def wants_kernels(config: RunConfig, target: str, family: str, device: str, asked: bool | None) -> bool:
+    """Whether compiled models are to hold the kernels: where they can, unless it is refused.
 
     Args:
         config: Of the run.
         target: Of ``--to``.
         family: Of the model's file formats; see :func:`kanmlip.export.routes.family`.
         device: What the compiled model is made for.
+        asked: ``--kernels``, ``--no-kernels`` or neither.
 
     Raises:
-        ConfigError: With what there is instead.
-        MissingDependencyError: If the kernels cannot be built here.
+        ConfigError: Before anything is built, if they are asked for where there is nothing that could hold or call them.
+        MissingDependencyError: If they are asked for and cannot be built here.
     """
     from kanmlip.kan import native
 
+    if asked is False:
+        return False
+    problem = _obstacle(config, target, family, device)
+    if problem is None and native.load():
+        return True
+    if asked and problem is None:
+        raise MissingDependencyError("--kernels: they cannot be built, as the warning says; install a C++20 compiler, or leave it out")
+    if asked:
+        raise ConfigError(f"--kernels: {problem}")
+    return False
+
+
+def _obstacle(config: RunConfig, target: str, family: str, device: str) -> str | None:
+    """Why no file of an export could hold kernels, and what to do."""
     if target != "lammps" or family not in ("nequip", "allegro"):
-        raise ConfigError(f"--kernels: for --to lammps of NequIP and Allegro, not --to {target} of model={config.model.name}; leave it out")
+        return f"for --to lammps of NequIP and Allegro, not --to {target} of model={config.model.name}; leave it out"
     if config.placement.name == "none":
-        raise ConfigError("--kernels: the run has placement=none and no KAN that could call them; leave it out")
+        return "the run has placement=none and no KAN that could call them; leave it out"
     if device != "cpu":
-        raise ConfigError(f"--kernels: they are kernels for CPUs, not for --device {device}; leave it out, or give --device cpu")
-    if not native.load():
-        raise MissingDependencyError("--kernels: they cannot be built here, as the warning says; install a C++20 compiler, or leave it out")
+        return f"they are kernels for CPUs, not for --device {device}; leave it out, or give --device cpu"
+    return None
 
 
 def compile_with_kernels(run: LoadedRun, native: LoadedRun, path: Path, target: str) -> Difference:
-    """Compile a run with its KANs as calls of the kernels, and put their library (``LIBRARY``) beside the file.
+    """Compile a run with its KANs as calls of kernels that the file holds.
 
     Args:
         run: The model in memory that the file is compared with.
@@ -59,18 +79,41 @@ def compile_with_kernels(run: LoadedRun, native: LoadedRun, path: Path, target: 
     Raises:
         KanmlipError: With the last line of upstream's message, or if the file is not the model.
     """
-    from kanmlip.export.checked import checked_file
     from kanmlip.export.nequip_compiled import compile_package
     from kanmlip.export.nequip_files import write_package
-    from kanmlip.kan.cpu.build import build
 
     with tempfile.TemporaryDirectory() as folder:
         package = Path(folder) / f"{run.folder.name}.nequip.zip"
         write_package(native, package)
-        difference = compile_package(package, path, target, "cpu", run, program="kanmlip.export.with_kernels")
-    with checked_file(path.parent / LIBRARY) as part:
-        shutil.copyfile(build(), part)
-    return difference
+        return compile_package(package, path, target, "cpu", run, program="kanmlip.export.with_kernels")
+
+
+@contextmanager
+def kernels_linked() -> Iterator[None]:
+    """While this lasts, models that AOTInductor compiles call the kernels as C functions, and are linked with them.
+
+    Raises:
+        BuildError: If the kernels cannot be built.
+    """
+    import torch
+    from torch._inductor import config
+
+    from kanmlip.kan.cpu.build import build_object
+
+    built = build_object()
+    operators = cast("Any", torch.ops).kanmlip_cpu
+    calls = {getattr(operators, name).default: [declaration] for name, declaration in DECLARATIONS.items()}
+    linker = {"aot_inductor.custom_ops_to_c_shims": calls, "aot_inductor.custom_op_libs": [f":{built.name}"]}  # as in -l:FILE
+    before = os.environ.get("LIBRARY_PATH")
+    os.environ["LIBRARY_PATH"] = os.pathsep.join([str(built.parent), *([before] if before else [])])
+    try:
+        with config.patch(linker):
+            yield
+    finally:
+        if before is None:
+            del os.environ["LIBRARY_PATH"]
+        else:
+            os.environ["LIBRARY_PATH"] = before
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -81,7 +124,8 @@ def main(arguments: Sequence[str]) -> None:
 
     if not native.load():
         raise SystemExit("kanmlip's kernels are not there")
-    nequip_compile(list(arguments))
+    with kernels_linked():
+        nequip_compile(list(arguments))
 
 
 if __name__ == "__main__":

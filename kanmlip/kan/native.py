@@ -1,7 +1,7 @@
-"""The compiled kernels as operators that carry their functions as text: what a file holds that runs in programs without Python.
+"""The compiled kernels as operators that carry their functions as text: what can be recorded for programs without Python.
 
-A program finds them in the kernels' library alone (``cpu.build.build``), which it loads before the file. Python adds here what recording
-them needs: shapes, and the gradient by the inputs. There are no others, since such files hold trained models and give energies and forces.
+Python adds here what recording them needs: shapes, and the gradient by the inputs. There are no others, since such files hold trained
+models and give energies and forces. A file made by AOTInductor holds the kernels as well (:mod:`kanmlip.export.with_kernels`).
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ Backend = Literal["auto", "reference", "inductor", "torch", "cpu", "triton", "na
 BACKENDS: tuple[str, ...] = get_args(Backend)
 # Those whose every operation is one of PyTorch's own, so that files with them need nothing else.
 PLAIN = ("reference", "inductor")
-# Those that can be recorded into a file for a program without Python; of ``native``, which needs the kernels' library there.
+# Those that can be recorded into a file for a program without Python; ``native`` for files that are linked with the kernels.
 RECORDED = (*PLAIN, "native")
 
 _CLASSES: dict[str, type[Basis]] = {}

@@ -1,4 +1,4 @@
-"""Compiled models whose KANs call kanmlip's kernels: the model, in programs that have the library and nothing else of ours."""
+"""Compiled models that hold kanmlip's kernels: the model, in programs that have nothing else of ours."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ import pytest
 import torch
 
 from kanmlip.cli.export import main
+from kanmlip.experiment.validation import load_run_config
 from kanmlip.export.loading import load_potential
 from kanmlip.export.probe import probe_graph
+from kanmlip.export.routes import family
 from kanmlip.export.torch_only import depends_on_kanmlip, record_heads
-from kanmlip.export.with_kernels import LIBRARY
+from kanmlip.export.with_kernels import wants_kernels
 from kanmlip.kan import backend_cpu
 from kanmlip.models.nequip_energy import NequIPPotential
 from tests.conftest import rattled_silver
@@ -23,7 +25,7 @@ from tests.export.conftest import Made
 from tests.export.runs import BASES, TOLERANCE
 
 pytest.importorskip("nequip")
-# A program that has torch, and of ours what is loaded before it.
+# A program that has torch and nothing of ours.
 ALONE = """
 import sys
 sys.modules["kanmlip"] = None  # whoever asks for it gets an ImportError
@@ -59,29 +61,33 @@ def test_recorded_heads_call_the_kernels(basis: str, run_of: Callable[..., Made]
 @pytest.mark.slow
 @pytest.mark.usefixtures("kernels")
 @pytest.mark.parametrize(("case", "basis", "precision"), [("allegro-all", "gaussian", "float64"), ("nequip-output", "bspline", "float32")])
-def test_a_program_with_the_library_alone_runs_the_file(
+def test_a_program_without_kanmlip_runs_the_file(
     case: str, basis: str, precision: str, run_of: Callable[..., Made], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from kanmlip.export.nequip_compiled import of_atoms, pair_arguments
 
     run_dir, potential, config = run_of(case, basis=basis, precision=precision)
-    assert main([str(run_dir), "--to", "lammps", "--kernels", "--output", str(tmp_path)]) == 0
-    assert f"LD_PRELOAD=$PWD/{LIBRARY}" in capsys.readouterr().out
+    assert main([str(run_dir), "--to", "lammps", "--output", str(tmp_path)]) == 0
+    assert f"holds kanmlip's kernels, for this kind of processor and PyTorch {torch.__version__}" in capsys.readouterr().out
     # Another structure than the one that was recorded: sizes must not be baked in.
     graph = config.model.collate([rattled_silver(seed=9)])
     assert isinstance(potential, NequIPPotential)
     arguments, owner = pair_arguments(potential, f"pair_{case.split('-', maxsplit=1)[0]}", graph)
     torch.save(arguments, tmp_path / "arguments.pt")
     model = f"{run_dir.name}.nequip.pt2"
-    refused = run_alone(model, tmp_path, {})
-    assert refused.returncode != 0
-    assert "kanmlip_cpu::kan" in refused.stderr
-    done = run_alone(model, tmp_path, {"LD_PRELOAD": str(tmp_path / LIBRARY)})
+    done = run_alone(model, tmp_path, {})
     assert done.returncode == 0, done.stderr
     energy, forces = of_atoms(torch.load(tmp_path / "output.pt"), graph, owner)
     expected = potential(graph)
     assert float(energy) == pytest.approx(float(expected["energy"]), abs=16 * TOLERANCE[precision])
     torch.testing.assert_close(forces, expected["forces"], rtol=0, atol=TOLERANCE[precision])
+    # With a PyTorch that says it is another one.
+    (tmp_path / "other.cpp").write_text('extern "C" unsigned long aoti_torch_abi_version() { return 9ul << 56 | 8ul << 48 | 7ul << 40; }')
+    compiler = os.environ.get("CXX") or "g++"
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", tmp_path / "other.so", tmp_path / "other.cpp"], check=True, timeout=60)
+    refused = run_alone(model, tmp_path, {"LD_PRELOAD": str(tmp_path / "other.so")})
+    assert refused.returncode != 0
+    assert f"kernels, compiled for PyTorch {torch.__version__.split('+')[0]}, and runs with PyTorch 9.8.7" in refused.stderr
 
 
 def run_alone(model: str, folder: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
@@ -106,6 +112,25 @@ def test_where_there_is_nothing_to_call_them_kernels_are_refused(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.usefixtures("kernels")
+@pytest.mark.parametrize(
+    ("case", "target", "device", "asked", "wanted"),
+    [
+        ("allegro-all", "lammps", "cpu", None, True),
+        ("allegro-all", "lammps", "cpu", False, False),
+        ("allegro-all", "lammps", "cuda", None, False),
+        ("allegro-all", "package", "cpu", None, False),
+        ("allegro-none", "lammps", "cpu", None, False),
+        ("mace-output", "lammps", "cpu", None, False),
+    ],
+)
+def test_unless_asked_kernels_are_where_they_can_be(
+    case: str, target: str, device: str, asked: bool | None, wanted: bool, run_of: Callable[..., Made]
+) -> None:
+    config = load_run_config(run_of(case)[0])
+    assert wants_kernels(config, target, family(config.model), device, asked) is wanted
+
+
 def test_without_a_compiler_kernels_are_refused(
     run_of: Callable[..., Made], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -115,3 +140,4 @@ def test_without_a_compiler_kernels_are_refused(
     assert main([str(run_of("allegro-output")[0]), "--to", "lammps", "--kernels", "--output", str(tmp_path / "out")]) == 2
     assert "install a C++20 compiler, or leave it out" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+    assert not wants_kernels(load_run_config(run_of("allegro-output")[0]), "lammps", "allegro", "cpu", None)

@@ -18,10 +18,7 @@ from typing import Any, cast
 import torch
 
 SOURCES = Path(__file__).parent
-_MAIN = SOURCES / "bind.cpp"
 _TIMEOUT_S = 600
-# By LD_PRELOAD, as programs do that run exported files. The same operators registered twice would end the process.
-_PRELOADED = hasattr(torch.ops.kanmlip_cpu, "kan")
 
 
 class BuildError(RuntimeError):
@@ -31,8 +28,6 @@ class BuildError(RuntimeError):
 @functools.cache
 def available() -> bool:
     """Whether the kernels are loaded, building them the first time; if they cannot be, one warning says why."""
-    if _PRELOADED:
-        return True
     try:
         cast("Any", torch.ops).load_library(str(build()))
     except (BuildError, OSError) as error:
@@ -54,39 +49,55 @@ def build() -> Path:
     Raises:
         BuildError: Without a compiler, or if it fails.
     """
+    torch_lib = Path(torch.__file__).parent / "lib"
+    return _build("bind.cpp", ".so", ["-shared"], [f"-L{torch_lib}", f"-Wl,-rpath,{torch_lib}", "-lc10", "-ltorch_cpu"])
+
+
+def build_object() -> Path:
+    """Path of an object file with the kernels of exported models as C functions (``linked.cpp``), built and kept as the library is.
+
+    Nothing in it is seen outside of what it is linked into: a process may hold several models, of several versions of the kernels.
+
+    Raises:
+        BuildError: Without a compiler, or if it fails.
+    """
+    return _build("linked.cpp", ".o", ["-c", "-fvisibility=hidden", "-fvisibility-inlines-hidden"], [])
+
+
+def _build(source: str, suffix: str, kind: list[str], links: list[str]) -> Path:
     compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++") or ""
     if not compiler or shutil.which(compiler) is None:
         raise BuildError(f"no C++ compiler {compiler!r} is on the PATH" if compiler else "no C++ compiler (g++, clang++) is on the PATH")
-    command = _command(compiler)
-    library = _cache() / f"kanmlip-{_key(command)}.so"
-    if not library.exists():
-        with _only_builder(library):
-            if not library.exists():
-                _compile(command, library)
-    return library
+    command = [*_command(compiler), *kind]
+    built = _cache() / f"kanmlip-{_key([*command, *links])}{suffix}"
+    if not built.exists():
+        with _only_builder(built):
+            if not built.exists():
+                _compile([*command, str(SOURCES / source), *links], built)
+    return built
 
 
-def _compile(command: list[str], library: Path) -> None:
-    with tempfile.TemporaryDirectory(dir=library.parent) as folder:
-        target = Path(folder) / library.name
+def _compile(command: list[str], built: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=built.parent) as folder:
+        target = Path(folder) / built.name
         try:
             done = subprocess.run([*command, "-o", str(target)], capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
         except (OSError, subprocess.TimeoutExpired) as error:
             raise BuildError(f"{command[0]} did not finish: {error}") from error
         if done.returncode != 0:
             raise BuildError(f"{command[0]} failed: {' '.join(done.stderr.split())[:400]}")
-        target.replace(library)
+        target.replace(built)
 
 
 @contextmanager
-def _only_builder(library: Path) -> Iterator[None]:
-    """Hold the lock on building ``library``, which ends with the process; where the system has none, everybody builds."""
+def _only_builder(built: Path) -> Iterator[None]:
+    """Hold the lock on building a file, which ends with the process; where the system has none, everybody builds."""
     try:
         import fcntl
     except ImportError:
         yield
         return
-    with library.with_suffix(".lock").open("w") as file:
+    with built.with_suffix(".lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
@@ -97,19 +108,17 @@ def _command(compiler: str) -> list[str]:
     native = "-mcpu=native" if platform.machine() in ("arm64", "aarch64", "ppc64le") else "-march=native"
     wide = ["-mprefer-vector-width=512"] if platform.machine() in ("x86_64", "AMD64") else []
     # No -ffast-math: NaN must stay NaN, and a row's result must not depend on its neighbours.
-    flags = ["-std=c++20", "-O3", native, *wide, "-fPIC", "-shared", "-fno-math-errno", "-fno-trapping-math", "-w"]
+    flags = ["-std=c++20", "-O3", native, *wide, "-fPIC", "-fno-math-errno", "-fno-trapping-math", "-w"]
     threads = (
         ["-fopenmp", "-DAT_PARALLEL_OPENMP=1"] if cast("Any", torch.backends.openmp).is_available() and platform.system() == "Linux" else []
     )
-    links = [f"-L{torch_root / 'lib'}", f"-Wl,-rpath,{torch_root / 'lib'}", "-lc10", "-ltorch_cpu"]
     abi = f"-D_GLIBCXX_USE_CXX11_ABI={int(torch.compiled_with_cxx11_abi())}"
-    return [compiler, *flags, *threads, abi, *(f"-I{path}" for path in include), str(_MAIN), *links]
+    return [compiler, *flags, *threads, abi, *(f"-I{path}" for path in include)]
 
 
 def _key(command: list[str]) -> str:
-    # Not where the sources are: checkouts of the same ones share a library.
-    parts = [part for part in command if part != str(_MAIN)]
-    digest = hashlib.sha256(" ".join([*parts, torch.__version__, _processor()]).encode())
+    # Without the sources' folder: checkouts of the same ones share what is built.
+    digest = hashlib.sha256(" ".join([*command, torch.__version__, _processor()]).encode())
     version = subprocess.run([command[0], "--version"], capture_output=True, check=False, timeout=60)
     digest.update(version.stdout)
     for source in sorted([*SOURCES.glob("*.h"), *SOURCES.glob("*.cpp")]):
