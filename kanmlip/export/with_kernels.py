@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-import os
+import shlex
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -103,17 +103,9 @@ def kernels_linked() -> Iterator[None]:
     built = build_object()
     operators = cast("Any", torch.ops).kanmlip_cpu
     calls = {getattr(operators, name).default: [declaration] for name, declaration in DECLARATIONS.items()}
-    linker = {"aot_inductor.custom_ops_to_c_shims": calls, "aot_inductor.custom_op_libs": [f":{built.name}"]}  # as in -l:FILE
-    before = os.environ.get("LIBRARY_PATH")
-    os.environ["LIBRARY_PATH"] = os.pathsep.join([str(built.parent), *([before] if before else [])])
-    try:
-        with config.patch(linker):
-            yield
-    finally:
-        if before is None:
-            del os.environ["LIBRARY_PATH"]
-        else:
-            os.environ["LIBRARY_PATH"] = before
+    where = f":{built.name} -L{shlex.quote(str(built.parent))}"  # after -l, of whichever compiler
+    with config.patch({"aot_inductor.custom_ops_to_c_shims": calls, "aot_inductor.custom_op_libs": [where]}):
+        yield
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -15,7 +15,7 @@ class Frame:
 
     Attributes:
         began: When the run began, by ``time.perf_counter``; none if what came before training is not to be counted.
-        evaluation: What evaluating the trained model takes, in seconds of one validation.
+        evaluation: What evaluating the trained model takes, as a multiple of a validation.
     """
 
     began: float | None = None

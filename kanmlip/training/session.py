@@ -30,7 +30,7 @@ class Session:
         spent_s: Seconds from the first epoch's beginning to the last one's end: validation, checkpoints and loggers included.
         validation_s: Those of validation.
         outside_s: Seconds of a run before its first epoch, over all parts of a resumed run.
-        evaluation: What evaluating the trained model takes, in seconds of one validation.
+        evaluation: What evaluating the trained model takes, as a multiple of a validation.
         counted_at: Until when this process has counted, by ``time.perf_counter``; not kept in checkpoints.
         best_value: Best value so far of the monitored metric.
         best_epoch: Its epoch, counted from 1; 0 before the first.
