@@ -130,7 +130,7 @@ def test_a_worker_whose_parent_dies_stops_resumably(tmp_path: Path) -> None:
     code = (
         "import sys, time, types\n"
         "module = types.ModuleType('kanmlip.experiment.pipeline')\n"
-        "module.run = lambda folder: time.sleep(60)\n"
+        "module.run = lambda *given: time.sleep(60)\n"
         "sys.modules['kanmlip.experiment.pipeline'] = module\n"
         "from kanmlip.experiment.worker import main\n"
         f"sys.exit(main([{str(run_dir)!r}]))\n"
