@@ -90,11 +90,7 @@ def fit(
     history = History(run_dir / "history.csv", session.rows)
     record_epochs(epochs(session, train, val, seed, fabric, store, metadata, ranks), history, loggers)
     peaks = ranks.gather(torch.cuda.max_memory_allocated(fabric.device) / 1e6 if fabric.device.type == "cuda" else None)
-    if session.best_epoch == 0:
-        raise DivergenceError(
-            f"{config.monitor} was not finite in any of {session.epoch} epochs though the loss was: look for validation frames that are "
-            f"unlike the training set, or try a smaller trainer.optimizer.lr"
-        )
+    check_measured(session)
     potential.load_state_dict(store.load_best(fabric.device)["model"])
     potential.eval()
     return FitResult.of(session, peaks, history.path)
@@ -122,6 +118,15 @@ def follow(potential: nn.Module, train: Sequence[Graph], val: Sequence[Graph], c
         row = run_epoch(session, train, val, seed, fabric, ranks)
         session.end_epoch(float(row[config.monitor]), float(row["train/loss"]))
     ranks.gather(torch.cuda.max_memory_allocated(fabric.device) / 1e6 if fabric.device.type == "cuda" else None)
+
+
+def check_measured(session: Session) -> None:
+    """Refuse to go on without a best epoch."""
+    if session.best_epoch == 0:
+        raise DivergenceError(
+            f"{session.config.monitor} was not finite in any of {session.epoch} epochs though the loss was: look for validation frames "
+            f"that are unlike the training set, or try a smaller trainer.optimizer.lr"
+        )
 
 
 def share_state(session: Session, ranks: Ranks) -> None:
