@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from ase import Atoms
 
 from kanmlip.cli.export import main
 from kanmlip.experiment.validation import load_run_config
@@ -22,7 +23,7 @@ from kanmlip.kan import backend_cpu
 from kanmlip.models.nequip_energy import NequIPPotential
 from tests.conftest import rattled_silver
 from tests.export.conftest import Made
-from tests.export.runs import BASES, TOLERANCE
+from tests.export.runs import BASES, TOLERANCE, make_run
 
 pytest.importorskip("nequip")
 # A program that has torch and nothing of ours.
@@ -58,9 +59,27 @@ def test_recorded_heads_call_the_kernels(basis: str, run_of: Callable[..., Made]
         torch.testing.assert_close(before[name], original[name], rtol=0, atol=1e-9)
 
 
+@pytest.mark.usefixtures("kernels")
+@pytest.mark.parametrize("setting", ["norm=layer", "zero_preserving=false", "base=false"])
+def test_recorded_heads_are_the_model_whatever_their_settings(setting: str, tmp_path: Path, silver: list[Atoms]) -> None:
+    run_dir, potential, _ = make_run(tmp_path, silver, "nequip-output", f"placement.head.{setting}", basis="bspline")
+    run = load_potential(run_dir, backend="native")
+    graph = probe_graph(run)
+    record_heads(run)
+    assert depends_on_kanmlip(run.potential.upstream) == []
+    torch.testing.assert_close(run.potential(graph)["forces"], potential(graph)["forces"], rtol=0, atol=1e-9)
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("kernels")
-@pytest.mark.parametrize(("case", "basis", "precision"), [("allegro-all", "gaussian", "float64"), ("nequip-output", "bspline", "float32")])
+@pytest.mark.parametrize(
+    ("case", "basis", "precision"),
+    [
+        ("allegro-all", "gaussian", "float64"),
+        ("allegro-output", "bspline", "float32"),
+        ("nequip-output", "bspline", "float32"),
+    ],
+)
 def test_a_program_without_kanmlip_runs_the_file(
     case: str, basis: str, precision: str, run_of: Callable[..., Made], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
